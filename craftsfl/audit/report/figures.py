@@ -21,6 +21,7 @@ RATES: Final = (0.001, 0.01, 0.05, 0.10)  # of false positives
 _POINTS: Final = 24  # of a curve, where each costs a composition
 _COARSE: Final = 1e-2
 _SEVERAL: Final = (2, 3)
+_MOST_FIGURES: Final = 6  # of more sites than these, those that are alike share one
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,12 @@ class ReportFigures:
 
 @dataclass(frozen=True, slots=True)
 class SiteCurves:
-    """A site's curves, and the budget that it allows the study; None: it has not said."""
+    """A site's curves, and the budget that it allows the study; None: it has not said.
 
-    site: str
+    Of many sites, those with the same curves and budget share them: `name` lists them.
+    """
+
+    name: str
     curves: tuple[CostCurve, ...]
     budget: float | None
 
@@ -77,21 +81,24 @@ def report_figures(evidence: Evidence) -> ReportFigures:
 def site_curves(evidence: Evidence) -> list[SiteCurves]:
     """For every site of the study with a ledger."""
     study, made = evidence.study, dict[int, tuple[CostCurve, ...]]()
-    found = []
+    own = study.digest()
+    alike: dict[tuple[int, float | None, str], list[str]] = {}
+    shown: dict[object, tuple[tuple[CostCurve, ...], float | None]] = {}
     for site in study.sites:
         chain, said = evidence.ledgers.get(site.name), evidence.statements.get(site.name)
         if chain is None:
             continue
         count = sum(
-            entry.state is State.COMMITTED and entry.key.study == study.digest()
-            for entry in chain.entries
+            entry.state is State.COMMITTED and entry.key.study == own for entry in chain.entries
         )
         count = min(count, study.most_attempts)
         if count not in made:
             made[count] = _curves(study, count)
         budget = None if said is None else said.statement.limits.study_epsilon
-        found.append(SiteCurves(site.name, made[count], budget))
-    return found
+        one = site.name if len(study.sites) <= _MOST_FIGURES else ""
+        alike.setdefault((count, budget, one), []).append(site.name)
+        shown[count, budget, one] = made[count], budget
+    return [SiteCurves(", ".join(names), *shown[key]) for key, names in alike.items()]
 
 
 def whole_study(study: Study) -> WholeStudy:

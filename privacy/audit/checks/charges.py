@@ -37,9 +37,10 @@ def check_charges(evidence: Evidence) -> Iterator[AuditFailure]:
 
 def check_not_empty(evidence: Evidence) -> Iterator[AuditFailure]:
     """There is at least one attempt that was charged and opened: else nothing is shown."""
+    study = evidence.study.digest()
     opened = any(one.opened for run in evidence.runs.values() for one in run.record.attempts)
     charged = any(
-        entry.state is State.COMMITTED and entry.key.study == evidence.study.digest()
+        entry.state is State.COMMITTED and entry.key.study == study
         for chain in evidence.ledgers.values()
         for entry in chain.entries
     )
@@ -126,11 +127,12 @@ def _masked_faults(name: str, entries: list[Entry], asked: _Attempts) -> Iterato
 
 
 def _opened_without_charge(evidence: Evidence) -> Iterator[AuditFailure]:
+    study = evidence.study.digest()
     charged = {
         name: {
             (entry.key.run, entry.key.round, entry.key.attempt)
             for entry in chain.entries
-            if entry.state is State.COMMITTED and entry.key.study == evidence.study.digest()
+            if entry.state is State.COMMITTED and entry.key.study == study
         }
         for name, chain in evidence.ledgers.items()
     }

@@ -90,8 +90,8 @@ def check_claims(evidence: Evidence) -> Iterator[AuditFailure]:
 @lru_cache(maxsize=16)
 def whole_cost(study: Study) -> float:
     """Epsilon of all that the study may ever charge a site for; infinite without noise."""
-    delta = study.privacy.delta
-    return study_cost([Charge(study.digest(), event, delta) for event in whole_schedule(study)])
+    digest, delta = study.digest(), study.privacy.delta
+    return study_cost([Charge(digest, event, delta) for event in whole_schedule(study)])
 
 
 def against_each(study: Study, count: int) -> dict[Observer, float]:

@@ -88,22 +88,22 @@ class _Logged:
     anybody ever signed.
     """
 
+    study: Study
     rows: list[PromotionRow] = field(default_factory=list)
     verdicts: set[SignedVerdict] = field(default_factory=set)
     signed: dict[str, dict[str, SignedVerdict]] = field(default_factory=dict)
     read: dict[str, dict[SignedReaders, None]] = field(default_factory=dict)
 
-    def take(self, study: Study, kind: EntryKind, said: LogFacts) -> None:
-        """An entry; `AuditError` for one that does not hold."""
-        own = study.digest().hex()
+    def take(self, own: str, kind: EntryKind, said: LogFacts) -> None:
+        """An entry; `own`: the study's digest, hex. `AuditError` for one that does not hold."""
         if kind is EntryKind.SIGNOFF:
             verdict = signoff_of(said)
             if verdict.study == own:
-                self._sign(study, verdict)
+                self._sign(verdict)
         elif kind is EntryKind.READERS:
             result = readers_of(said)
             if result.study == own:
-                _check_reading(study, result)
+                _check_reading(self.study, result)
                 self.read.setdefault(result.adapter, {})[result] = None
         elif kind is EntryKind.PROMOTION and said.get("study") == own:
             one = LoggedPromotion.of_facts(said)
@@ -112,8 +112,8 @@ class _Logged:
             signed = tuple(self.signed.get(one.digest, {}).values())
             self.rows.append(PromotionRow(one, signed, tuple(self.read.get(one.digest, {}))))
 
-    def _sign(self, study: Study, one: SignedVerdict) -> None:
-        if not signed_off(study, one.bundle, [one]):
+    def _sign(self, one: SignedVerdict) -> None:
+        if not signed_off(self.study, one.bundle, [one]):
             raise AuditError(
                 f"the verdict in the name of {one.auditor} is not signed by that auditor."
             )
@@ -124,10 +124,10 @@ class _Logged:
 
 def _logged(study: Study, replay: LogReplay, failures: list[AuditFailure]) -> _Logged:
     """The log's promotions of the study, each with what it can rest on."""
-    found = _Logged()
+    found, own = _Logged(study), study.digest().hex()
     for kind, said in replay.facts:
         try:
-            found.take(study, kind, said)
+            found.take(own, kind, said)
         except AuditError as error:
             flaw = _FLAWS.get(kind, Flaw.PROMOTION)
             failures.append(failure(flaw, f"In the log: {error.message}"))
@@ -165,7 +165,7 @@ def _compared(told: Sequence[PromotionRow], logged: _Logged) -> Iterator[AuditFa
 
 
 def _followed(evidence: Evidence, rows: Sequence[PromotionRow]) -> Iterator[AuditFailure]:
-    study, before = evidence.study, set[str]()
+    study, before, own = evidence.study, set[str](), evidence.study.digest().hex()
     opened = {
         number: len({one.round for one in run.record.attempts if one.opened})
         for number, run in evidence.runs.items()
@@ -173,7 +173,7 @@ def _followed(evidence: Evidence, rows: Sequence[PromotionRow]) -> Iterator[Audi
     for place, row in enumerate(rows, start=1):
         one = row.promotion
         what = f"The promotion of version {one.version}"
-        if one.study != study.digest().hex():
+        if one.study != own:
             yield failure(Flaw.PROMOTION, f"{what} is of another study.", run=one.run)
         if one.number != place:
             words = f"{what} is number {one.number}, and stands at place {place}."
