@@ -23,6 +23,7 @@ from strategies.chain import AdapterChain
 from strategies.pooled import Grids, begin_chain, digests_of, final_of, following
 
 MOST_PARAMETERS: Final = 1 << 26  # of an adapter, and of its frozen factors
+_LARGEST_LAYOUT: Final = 16 << 20
 
 
 @dataclass
@@ -41,6 +42,9 @@ class Replay:
 def layout_of_bundle(evidence: Evidence) -> tuple[Layout | None, list[AuditFailure]]:
     """What the adapter's numbers mean; None, and why, where the bundle does not say."""
     data = evidence.files.get(LAYOUT_FILE, b"")
+    if len(data) > _LARGEST_LAYOUT:
+        words = f"{LAYOUT_FILE} has more than {_LARGEST_LAYOUT} bytes."
+        return None, [failure(Flaw.TOO_LARGE, words)]
     try:
         layout = decode_layout(data)
     except CraftsflError as error:
