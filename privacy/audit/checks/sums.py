@@ -47,9 +47,13 @@ def check_sums(
     """All sums of a run, and all vectors of it, with what their sites cosigned of the log."""
     run, report = evidence.runs[number], SumReport()
     asked = asked_for(run)
-    read = _Vectors(number, run, ledgers, report, shown)
+    read, seen = _Vectors(number, run, ledgers, report, shown), set[bytes]()
     for found in run.sums:
         where = ("", number, found.step, found.attempt)
+        if found.label in seen:  # each costs all of its vectors again
+            report.failures.append(failure(Flaw.SUM, "Its sum is there twice.", *where))
+            continue
+        seen.add(found.label)
         request = asked.get(found.label)
         session = None if request is None else sessions.get(request.session_digest)
         if request is None or session is None or not _of(found, request, session):
