@@ -42,8 +42,16 @@ def _record(draft: Draft) -> str:
     record = draft.record()
     if len(record.attempts) < 2:
         raise NotHere("There is one attempt.")
-    draft.put_record(replace(record, attempts=record.attempts[::-1]))
-    return "The record has its attempts in another order."
+    first, *rest = record.attempts
+    odd, what = draft.random.choice(
+        (
+            ((*rest, first), "attempts"),
+            ((replace(first, sites=first.sites[::-1]), *rest), "sites of an attempt"),
+            ((replace(first, sites=(*first.sites, first.sites[-1])), *rest), "sites, one twice"),
+        )
+    )
+    draft.put_record(replace(record, attempts=odd))
+    return f"The record has its {what}, in another order than its own."
 
 
 @kind("requests-reordered", Flaw.REQUEST)

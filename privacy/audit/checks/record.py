@@ -27,8 +27,15 @@ def _of_the_study(evidence: Evidence, number: int, run: RunEvidence) -> Iterator
     study = evidence.study
     names = {site.name for site in study.sites}
     order = [(one.round, one.attempt) for one in run.record.attempts]
-    if order != sorted(order):
-        yield failure(Flaw.RECORD, "The record's attempts stand out of order.", run=number)
+    refusals, sites = list(run.record.refusals), [[*one.sites] for one in run.record.attempts]
+    for what, sound in (
+        ("attempts", order == sorted(order)),
+        ("refusals", refusals == sorted(refusals)),
+        ("sites of an attempt", all(names == sorted({*names}) for names in sites)),
+    ):
+        if not sound:
+            words = f"The record's {what} stand out of order, or one of them twice."
+            yield failure(Flaw.RECORD, words, run=number)
     rows = Counter(order)
     for (round, attempt), times in rows.items():
         where = ("", number, round, attempt)
