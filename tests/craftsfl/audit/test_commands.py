@@ -11,12 +11,13 @@ from typer.testing import CliRunner
 
 from bench.audit.made import made_auditor
 from craftsfl.audit.commands import app
+from craftsfl.audit.report.figures import site_curves
 from craftsfl.audit.show import WHOSE
 from craftsfl.audit.signing import make_auditor_key
 from craftsfl.audit.sources import sample_bytes
 from craftsfl.audit.tampering.draft import Draft
 from craftsfl.audit.verdict import verify_bundle
-from privacy.audit.evidence import STUDY_FILE
+from privacy.audit.evidence import STUDY_FILE, read_evidence
 from privacy.audit.signoff import SignedVerdict
 from privacy.errors import AuditError, ConfigError, CraftsflError
 from tests.craftsfl.audit.made import bundle, promoted, promoted_bundle
@@ -181,6 +182,13 @@ def test_the_report_is_a_page_that_needs_nothing_else(tmp_path: Path) -> None:
         *("What is not claimed", "zero-out", "Digests", "Threshold, collusion", "Empirical bound"),
     ):
         assert words in page
+    assert "Hospitals: Hospital north (north); Hospital harbour (harbour)" in page
+    assert "Attempts from 1970-01-01 00:16 UTC to " in page
+    assert "Whose it is, no file can tell" in page
+    assert "Whoever undoes the masks" in page
+    assert "passed at 3 of 3 sites, variance 1.0017 to 1.0017" in page
+    assert "ε of all studies holds at δ&nbsp;=&nbsp;1e-05 or less" in page
+    assert "What else to know" not in page  # nothing is
     assert page.count("<svg") == 3
     assert page.count('role="img" aria-label="Epsilon of ') == 3
     print_rules = page.index("@media print")
@@ -193,6 +201,17 @@ def test_the_report_is_a_page_that_needs_nothing_else(tmp_path: Path) -> None:
     assert {one["data_curator_type"] for one in basic["data_curators"]} == {""}  # for a person
     assert model["model_name"] in ("Local", "Central", "Shuffle", "Federated", "Varies")
     assert record["deployment"]["privacy_loss"]["privacy_unit"] == "patient"
+
+
+def test_in_a_report_of_many_sites_those_that_are_alike_share_a_curve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    evidence, _ = read_evidence(sample_bytes())
+    assert evidence is not None
+    assert [one.name for one in site_curves(evidence)] == ["north", "harbour", "hillside"]
+    monkeypatch.setattr("craftsfl.audit.report.figures._MOST_FIGURES", 2)
+    (one,) = site_curves(evidence)
+    assert one.name == "north, harbour, hillside"
 
 
 def test_a_report_of_a_broken_bundle_says_so_and_escapes_it(tmp_path: Path) -> None:

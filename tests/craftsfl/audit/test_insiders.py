@@ -6,6 +6,8 @@ from functools import cache
 
 from bench.audit.made import made_auditor
 from craftsfl.audit.replay import ReplayStart, check_logged_models, layout_of_bundle, replay
+from craftsfl.audit.tampering.draft import Draft
+from craftsfl.audit.verdict import verify_bundle
 from privacy.audit.checks.costs import MOST_EVENTS, check_costs
 from privacy.audit.checks.log import check_log
 from privacy.audit.checks.log_facts import logged_recipes
@@ -17,6 +19,7 @@ from privacy.audit.faults import Flaw
 from privacy.audit.promotions import signoff_facts
 from privacy.audit.signoff import SignedVerdict
 from privacy.ledger import Charge
+from privacy.ledger.anchors import Anchors
 from privacy.ledger.base import AttemptKey
 from privacy.ledger.chain import Chain
 from privacy.ledger.records import Charged, Intent
@@ -25,7 +28,8 @@ from privacy.log.entries import EntryKind, LogFacts
 from privacy.log.replay import LogReplay
 from privacy.mechanisms.registry import event_from_json
 from privacy.study.auditors import Auditors
-from tests.craftsfl.audit.made import promoted, promoted_bundle
+from privacy.wire.checkpoint import Checkpoint
+from tests.craftsfl.audit.made import keys_of, promoted, promoted_bundle
 
 SITE = "site-001"
 
@@ -169,6 +173,23 @@ def test_a_budget_holds_at_a_delta_that_is_enough_for_all_studies() -> None:
     assert [one.fault for one in failures] == [Flaw.BUDGET]
     assert "The δ of all its studies together is 1e-05; at most 1e-07" in failures[0].words
     assert costs[0].lifetime_delta == promoted().study.privacy.delta
+
+
+def test_a_ledger_that_was_lost_during_the_study_lacks_its_steps() -> None:
+    """Although it takes over all that was charged, and nobody cheated: the manual says so."""
+    draft, own = Draft.of(promoted_bundle(), "s"), keys_of(promoted())
+    old, _ = draft.ledger(SITE)
+    spent = tuple(one.charge for one in draft.contents(SITE) if isinstance(one, Intent))
+    lost = Checkpoint(old.ledger, old.sequence + 1, old.hash)
+    anchors = Anchors(own.identities[SITE], replaced=lost, inherited=spent)
+    key = own.ledgers[SITE]
+    public = key.public_key().public_bytes_raw()
+    draft.rewrite(SITE, anchors.first_records(bytes([1]) * 16, public, SITE), key, bytes([1]) * 16)
+    draft.restate(SITE, own.identities[SITE])
+    verdict = verify_bundle(draft.sealed())
+    found = {one.fault for one in verdict.failures if one.site == SITE}
+    assert {Flaw.LEDGER_OLDER, Flaw.NOT_CHARGED} <= found
+    assert any("stands for a lost one" in line for line in verdict.notices)
 
 
 def test_the_log_knows_how_far_a_ledger_was_at_every_size() -> None:
