@@ -187,7 +187,7 @@ def test_the_report_is_a_page_that_needs_nothing_else(tmp_path: Path) -> None:
     assert "Whose it is, no file can tell" in page
     assert "Whoever undoes the masks" in page
     assert "passed at 3 of 3 sites, variance 1.0017 to 1.0017" in page
-    assert "ε of all studies holds at δ&nbsp;=&nbsp;1e-05 or less" in page
+    assert "δ&nbsp;=&nbsp;1e-05</span> or less, the sum of the studies’ own" in page
     assert "What else to know" not in page  # nothing is
     assert page.count("<svg") == 3
     assert page.count('role="img" aria-label="Epsilon of ') == 3
