@@ -7,6 +7,8 @@ import math
 from typing import Final
 
 _LIMIT: Final = 2**64
+_MOST_VALUES: Final = 1 << 22
+_SEPARATORS: Final = ",[{"  # those in strings count too: whoever has that many has too many
 _DIGITS: Final = 21  # of 2**64, and a minus sign
 
 
@@ -14,9 +16,11 @@ def read_json(text: str) -> object:
     """The value that `text` stands for; ValueError if it is not JSON (RFC 8259), or ambiguous.
 
     Refused in addition to what the standard library refuses: a name that occurs twice in an
-    object, NaN and infinity (1e999 included), integers beyond 64 bits, lone surrogates, and
-    nesting that is too deep.
+    object, NaN and infinity (1e999 included), integers beyond 64 bits, lone surrogates, nesting
+    that is too deep, and more than 2^22 values: each takes many times the bytes that it has here.
     """
+    if len(text) > _MOST_VALUES and sum(map(text.count, _SEPARATORS)) > _MOST_VALUES:
+        raise ValueError("too many values")
     try:
         found: object = json.loads(
             text,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from model.layout import Layout, initial_vector
 from privacy.errors import ConfigError, FederationError
+from privacy.mechanisms.pooled.grid import PooledGrid
 from privacy.mechanisms.pooled.packing import unpack_signed
 from privacy.mechanisms.pooled.share import opened
 from privacy.secagg.roster import Roster
@@ -20,6 +21,7 @@ from strategies.chain import AdapterChain, ChainLink
 from strategies.rule import UpdateRule
 from strategies.scale import LinkScale
 
+Grids: TypeAlias = Callable[[int], PooledGrid]
 _FLOOR: Final = 0.1
 
 
@@ -68,21 +70,31 @@ def final_of(chain: AdapterChain) -> FinalDigests:
 
 
 def following(
-    chain: AdapterChain, sums: Iterable[OpenedSum], study: Study, roster: Roster
+    chain: AdapterChain,
+    sums: Iterable[OpenedSum],
+    study: Study,
+    roster: Roster,
+    grids: Grids | None = None,
 ) -> AdapterChain:
     """The chain after those of `sums` that it does not hold yet, in ascending order of steps.
 
-    Raises `FederationError` for a gap, or for what is not an opened sum of the study.
+    `grids`: the study's by the size of a cohort, for whoever has worked them out before. Raises
+    `FederationError` for a gap, or for what is not an opened sum of the study.
     """
     for found in sums:
         if found.step > chain.steps:
-            chain = chain.after(link_of(found, study), scale_of(study, roster, found.cohort))
+            size = len(found.cohort)
+            grid = grid_of(study, size) if grids is None else grids(size)
+            chain = chain.after(_link(found, grid), _scale(study, roster, found.cohort, grid))
     return chain
 
 
 def link_of(found: OpenedSum, study: Study) -> ChainLink:
     """An opened sum as the chain takes it."""
-    grid = grid_of(study, len(found.cohort))
+    return _link(found, grid_of(study, len(found.cohort)))
+
+
+def _link(found: OpenedSum, grid: PooledGrid) -> ChainLink:
     if len(found.packed) != grid.lanes:
         raise FederationError(
             f"An opened sum of step {found.step} has {len(found.packed)} lanes, not {grid.lanes}.",
@@ -94,7 +106,11 @@ def link_of(found: OpenedSum, study: Study) -> ChainLink:
 
 def scale_of(study: Study, roster: Roster, cohort: tuple[int, ...]) -> LinkScale:
     """What is public about a sum of `cohort` (ids of the roster)."""
-    terms, grid = pooled_terms(study), grid_of(study, len(cohort))
+    return _scale(study, roster, cohort, grid_of(study, len(cohort)))
+
+
+def _scale(study: Study, roster: Roster, cohort: tuple[int, ...], grid: PooledGrid) -> LinkScale:
+    terms = pooled_terms(study)
     return LinkScale(
         members=len(cohort),
         patients=sum(_patients(study, roster, site) for site in cohort),

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cache
 from hashlib import shake_256
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -19,6 +21,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
+from client.agent.generator import record_of
 from client.agent.site_agent import AgentParts, SiteAgent
 from client.policy import SiteRules, limits_of
 from client.settings import ANY, Policy
@@ -35,12 +38,15 @@ from privacy.audit.promotions import LoggedPromotion, PromotionRow
 from privacy.audit.readers_result import ReadersInterval, SignedReaders
 from privacy.audit.signoff import SignedVerdict
 from privacy.budget import Limits
+from privacy.discrete_gaussian.trial import tried_generator
 from privacy.identity import Identity
 from privacy.ledger import SqliteLedger, record_bytes
 from privacy.ledger.anchors import Anchors
+from privacy.ledger.records import GeneratorTried
 from privacy.secagg.chain import write_rosters
 from privacy.secagg.client import Effects
 from privacy.study.manifest import Study, load_study
+from privacy.study.pooling import deviation_tried
 from server.checkpoint import sha256_of
 from server.clock import Timing
 from server.promotion_record import PromotionRecord
@@ -153,6 +159,8 @@ def made_study(
             name: stack.enter_context(_ledger(folder, name, keys[name], members, clock))
             for name in names
         }
+        for ledger in ledgers.values():
+            ledger.generator_tried(_tried(deviation_tried(study)))
         clock.agents = _agents(study, members, ledgers, layout, clock, wanted.budget)
         for agent in clock.agents.values():
             stack.callback(agent.stop, 1.0)
@@ -166,10 +174,11 @@ def made_study(
             members.signed if study.pools_noise and wanted.log else None,
         )
         _run(consortium, study, layout, folder)
+        limits = made_limits(study, wanted.budget)
         if wanted.promoted:
             _promote(consortium, study, folder, seed)
         handed = {
-            name: _handed(folder, study, ledgers[name], members.identities[name], wanted.budget)
+            name: _handed(folder, study, ledgers[name], members.identities[name], limits, clock)
             for name in names
         }
     settings = ConsortiumSettings(
@@ -178,6 +187,13 @@ def made_study(
     key = coordinator if study.pools_noise else None
     parts = bundle_parts(settings, study, layout, handed, key)
     return MadeStudy(study, layout, parts, members.identities, keys, coordinator)
+
+
+@cache
+def _tried(deviation: int) -> GeneratorTried:
+    """What the generator's trial finds; the same seeds each time, so that bundles are the same."""
+    stream = BytesIO(shake_256(b"made trial").digest(1 << 10))
+    return record_of(tried_generator(deviation, stream.read))
 
 
 def made_auditor(seed: str) -> Identity:
@@ -305,13 +321,17 @@ def _agents(
 
 
 def _handed(
-    folder: Path, study: Study, ledger: SqliteLedger, identity: Identity, budget: float
+    folder: Path,
+    study: Study,
+    ledger: SqliteLedger,
+    identity: Identity,
+    limits: Limits,
+    clock: SteppedClock,
 ) -> HandedOver:
     head, name = ledger.head(), ledger.chain().genesis.site
     records = record_bytes(folder / f"{name}.sqlite", head)
-    limits = made_limits(study, budget)
     whole = (head, records, ledger.entries())
-    return HandedOver.of(name, study, identity, limits, whole, 0.0)
+    return HandedOver.of(name, study, identity, limits, whole, clock.time())
 
 
 def made_limits(study: Study, budget: float = 1e4) -> Limits:

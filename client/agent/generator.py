@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from client.agent.own_ledger import open_ledger
 from client.agent.startup import LoadedSite
 from client.agent.state import StateFolder
-from privacy.discrete_gaussian.trial import USUAL_DEVIATION, GeneratorTrial, tried_generator
+from privacy.discrete_gaussian.trial import GeneratorTrial, tried_generator
 from privacy.ledger import SqliteLedger
 from privacy.ledger.records import GeneratorTried
-from privacy.study.manifest import Study
-from privacy.study.pooling import grid_of
+from privacy.study.pooling import deviation_tried
 
 
 @contextmanager
@@ -31,14 +30,6 @@ def tried_ledger(state: StateFolder, site: LoadedSite) -> Iterator[SqliteLedger]
     with open_ledger(state, site.rules.name, site.own, site.charge, record) as ledger:
         found.check()
         yield ledger
-
-
-def deviation_tried(study: Study) -> int:
-    """What the agent itself draws at: its share with all sites there; else the usual one.
-
-    Where a site adds all of its noise, the trainer draws it, by the same generator.
-    """
-    return grid_of(study, len(study.sites)).deviation if study.pools_noise else USUAL_DEVIATION
 
 
 def record_of(found: GeneratorTrial) -> GeneratorTried:

@@ -16,24 +16,27 @@ app = typer.Typer(
 Bundle = Annotated[
     Path, typer.Argument(help="The bundle, or the word sample for the one that comes with it.")
 ]
+KnownStudy = Annotated[
+    str | None, typer.Option(help="The study's digest, as you know it from elsewhere (hex).")
+]
+KnownRoster = Annotated[
+    str | None,
+    typer.Option(help="The roster that the study pins: its fingerprint, or its digest (hex)."),
+]
+Champion = Annotated[
+    str | None,
+    typer.Option(
+        help="The adapter that you were given as the champion: its file, or its SHA-256 (hex)."
+    ),
+]
 
 
 @app.command("verify")
 def audit_verify(
     bundle: Bundle,
-    study: Annotated[
-        str | None, typer.Option(help="The study's digest, as you know it from elsewhere (hex).")
-    ] = None,
-    roster: Annotated[
-        str | None,
-        typer.Option(help="The roster that the study pins: its fingerprint, or its digest (hex)."),
-    ] = None,
-    champion: Annotated[
-        str | None,
-        typer.Option(
-            help="The adapter that you were given as the champion: its file, or its SHA-256 (hex)."
-        ),
-    ] = None,
+    study: KnownStudy = None,
+    roster: KnownRoster = None,
+    champion: Champion = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Check everything in a bundle. Ends with 0 if all of it holds, else with 1.
@@ -43,12 +46,12 @@ def audit_verify(
     but the bundle, and asks nobody.
     """
     from craftsfl.audit.show import show_verdict
-    from craftsfl.audit.sources import bundle_bytes, digest_told
+    from craftsfl.audit.sources import bundle_bytes, champion_told
     from craftsfl.audit.verdict import verify_bundle
     from privacy.audit.checks.membership import KnownDigests
 
-    known = KnownDigests.told(study, roster, digest_told(champion))
-    verdict = verify_bundle(bundle_bytes(bundle), known)
+    known, given = KnownDigests.told(study, roster), champion_told(champion)
+    verdict = verify_bundle(bundle_bytes(bundle), known, given)
     show_verdict(verdict, roster_known=roster is not None, as_json=as_json)
     if not verdict.passed:
         raise typer.Exit(1)
@@ -77,6 +80,8 @@ def audit_sign(
     bundle: Bundle,
     name: Annotated[str, typer.Option(help="Your name in the manifest's list of auditors.")],
     key: Annotated[Path, typer.Option(help="The file of your key: craftsfl audit key.")],
+    study: KnownStudy = None,
+    roster: KnownRoster = None,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="The signed verdict; beside the bundle unless given."),
@@ -84,11 +89,16 @@ def audit_sign(
 ) -> None:
     """Verify a bundle, and sign that all of it holds.
 
+    With --study or --roster, sign only what is of the study and the
+    consortium that you know, as with craftsfl audit verify.
+
     The manifest names who may: nobody is added during a study. An adapter is
     promoted only with the signatures that its manifest asks for.
     """
+    from craftsfl.audit.show import WHOSE
     from craftsfl.audit.signing import sign_bundle
     from craftsfl.audit.sources import bundle_bytes
+    from privacy.audit.checks.membership import KnownDigests
     from privacy.errors import ConfigError
 
     if not name or "/" in name or "\0" in name:
@@ -96,9 +106,14 @@ def audit_sign(
             "--name is no auditor's name.", "Give the name that study.toml has in [auditors]."
         )
     file = out or bundle.parent / f"{bundle.name or 'bundle'}.{name}.verdict"
-    verdict, signed = sign_bundle(bundle_bytes(bundle), name, key, file)
+    known = KnownDigests.told(study, roster)
+    verdict, signed = sign_bundle(bundle_bytes(bundle), name, key, file, known)
     for line in verdict.not_recomputed:
         typer.echo(f"Not recomputed: {line}")
+    for line in verdict.notices:
+        typer.echo(f"Note: {line}")
+    if roster is None:
+        typer.echo(WHOSE)
     typer.echo(f"{file}: {signed.auditor} has verified the bundle {signed.bundle}")
 
 

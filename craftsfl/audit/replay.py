@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Final
 
 from model.layout import Layout, frozen_digest
@@ -16,10 +17,13 @@ from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.errors import CraftsflError
 from privacy.log.entries import EntryKind, LogFacts
 from privacy.log.replay import LogReplay
+from privacy.study.manifest import Study
+from privacy.study.pooling import grid_of
 from strategies.chain import AdapterChain
-from strategies.pooled import begin_chain, digests_of, final_of, following
+from strategies.pooled import Grids, begin_chain, digests_of, final_of, following
 
 MOST_PARAMETERS: Final = 1 << 26  # of an adapter, and of its frozen factors
+_LARGEST_LAYOUT: Final = 16 << 20
 
 
 @dataclass
@@ -38,6 +42,9 @@ class Replay:
 def layout_of_bundle(evidence: Evidence) -> tuple[Layout | None, list[AuditFailure]]:
     """What the adapter's numbers mean; None, and why, where the bundle does not say."""
     data = evidence.files.get(LAYOUT_FILE, b"")
+    if len(data) > _LARGEST_LAYOUT:
+        words = f"{LAYOUT_FILE} has more than {_LARGEST_LAYOUT} bytes."
+        return None, [failure(Flaw.TOO_LARGE, words)]
     try:
         layout = decode_layout(data)
     except CraftsflError as error:
@@ -53,46 +60,64 @@ def layout_of_bundle(evidence: Evidence) -> tuple[Layout | None, list[AuditFailu
     return layout, []
 
 
-def layout_digests(layout: Layout) -> LayoutDigests:
-    """What labels hold of the layout."""
-    return LayoutDigests(layout.fingerprint(), frozen_digest(layout))
+@dataclass(frozen=True)
+class ReplayStart:
+    """What all runs of a study begin from; worked out once, however many runs a bundle claims.
+
+    `chain` None: nothing, and `why` says why. `digests`: what labels hold of the layout.
+    """
+
+    digests: LayoutDigests
+    chain: AdapterChain | None
+    grids: Grids
+    why: str = ""
+
+    @classmethod
+    def of(cls, study: Study, layout: Layout) -> ReplayStart:
+        """The start that the study fixes."""
+        digests = LayoutDigests(layout.fingerprint(), frozen_digest(layout))
+        grids = cache(partial(grid_of, study))
+        try:
+            return cls(digests, begin_chain(study, layout), grids)
+        except CraftsflError as error:
+            return cls(digests, None, grids, error.message)
 
 
-def replay(evidence: Evidence, number: int, layout: Layout) -> Replay:
+def replay(evidence: Evidence, number: int, start: ReplayStart) -> Replay:
     """The steps of a run, from the start that the study fixes."""
-    found = Replay()
+    found = Replay(start.chain)
     run = evidence.runs[number]
-    try:
-        found.chain = begin_chain(evidence.study, layout)
-    except CraftsflError as error:
-        found.failures.append(failure(Flaw.ADAPTER, error.message, run=number))
+    if start.chain is None:
+        found.failures.append(failure(Flaw.ADAPTER, start.why, run=number))
         return found
-    _follow(evidence, run, found, number)
+    _follow(evidence, run, found, number, start.grids)
     found.failures += _ended(run, found, number)
     return found
 
 
 def check_logged_models(
-    evidence: Evidence, log: LogReplay, number: int, layout: Layout, found: Replay
+    evidence: Evidence, log: LogReplay, number: int, own: LayoutDigests, found: Replay
 ) -> Iterator[AuditFailure]:
-    """What the log says that a run began from, and came to, is what was worked out."""
-    own = layout_digests(layout)
+    """What the log says that a run began from, and came to, is what was worked out.
+
+    It begins from one thing, however often that is said; where a last step was run again, what the
+    run came to is what was said last.
+    """
     base = evidence.study.base.digest.removeprefix("sha256:")
     start: LogFacts = {"base": base, "layout": own.layout.hex(), "frozen": own.frozen.hex()}
     ended: LogFacts = (
         {} if found.chain is None else {"digest": final_of(found.chain).published.hex()}
     )
-    newest: dict[object, LogFacts] = {
-        str(said.get("what")): said for said in facts_of_run(evidence, log, number, EntryKind.MODEL)
-    }
-    for what, values in (("start", start), ("published", ended)):
-        said = newest.get(what)
-        if said is not None and any(said.get(name) != value for name, value in values.items()):
+    told = facts_of_run(evidence, log, number, EntryKind.MODEL)
+    begun = [said for said in told if said.get("what") == "start"]
+    came = [said for said in told if said.get("what") == "published"][-1:]
+    for what, values, several in (("start", start, begun), ("published", ended, came)):
+        if any(said.get(name) != value for said in several for name, value in values.items()):
             words = f"The log names another {what} of the run than follows from the bundle."
             yield failure(Flaw.LOG_RECORD, words, run=number)
 
 
-def _follow(evidence: Evidence, run: RunEvidence, found: Replay, number: int) -> None:
+def _follow(evidence: Evidence, run: RunEvidence, found: Replay, number: int, grids: Grids) -> None:
     """Add the sums in order, and compare each with what the requests say came before it."""
     chain = found.chain
     if chain is None:
@@ -110,7 +135,7 @@ def _follow(evidence: Evidence, run: RunEvidence, found: Replay, number: int) ->
             found.failures.append(failure(Flaw.STEP_MISSING, words, *where))
             break
         try:
-            chain = following(chain, [total], evidence.study, roster)
+            chain = following(chain, [total], evidence.study, roster, grids)
         except CraftsflError as error:
             found.failures.append(failure(Flaw.CHAIN, error.message, *where))
             break

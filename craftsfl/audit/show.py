@@ -23,6 +23,7 @@ from privacy.identity import fingerprint
 from privacy.visible import visible
 
 MOST_SHOWN: Final = 40  # failures
+WHOSE: Final = "Whose it is: compare the roster's fingerprint by phone, and give it as --roster."
 _RANDOM_LETTERS: Final = 4
 
 
@@ -36,14 +37,15 @@ def show_verdict(verdict: AuditVerdict, *, roster_known: bool, as_json: bool = F
         _about(verdict, console)
     for line in verdict.not_recomputed:
         console.print(f"Not recomputed: {line}", highlight=False, markup=False)
+    for line in verdict.notices:
+        console.print(f"Note: {line}", highlight=False, markup=False)
     for one in verdict.failures[:MOST_SHOWN]:
         console.print(f"FAILED {one}", highlight=False, markup=False)
     if len(verdict.failures) > MOST_SHOWN:
         console.print(f"... and {len(verdict.failures) - MOST_SHOWN} more.", highlight=False)
     console.print(_conclusion(verdict), highlight=False, markup=False)
     if verdict.passed and not roster_known:
-        words = "Whose it is: compare the roster's fingerprint by phone, and give it as --roster."
-        console.print(words, highlight=False, markup=False, soft_wrap=True)
+        console.print(WHOSE, highlight=False, markup=False, soft_wrap=True)
 
 
 def show_tampered(data: bytes, kind: str | None, seed: str | None, out: Path | None) -> None:
@@ -115,6 +117,9 @@ def _promoted(verdict: AuditVerdict) -> Iterator[str]:
             f"Champion   version {one.version} of run {one.run}, SHA-256 {one.digest}; "
             f"promotion {len(verdict.promotions)}"
         )
+    given = verdict.champion
+    if given is not None and given.recomputed:
+        yield f"Given      {given.words}"
     for read in verdict.readers:
         yield f"Readers    {readers_words(read)}"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from craftsfl.audit.verdict import AuditVerdict, verify_bundle
 from craftsfl.new_file import write_new_file
 from craftsfl.passphrase import identity_in
+from privacy.audit.checks.membership import KnownDigests
 from privacy.audit.evidence import ADAPTER_FILE, Evidence
 from privacy.audit.signoff import SignedVerdict
 from privacy.errors import AuditError
@@ -32,13 +33,15 @@ def released_adapter(evidence: Evidence) -> str:
     return "" if run is None else run.record.released
 
 
-def sign_bundle(data: bytes, name: str, key: Path, out: Path) -> tuple[AuditVerdict, SignedVerdict]:
+def sign_bundle(
+    data: bytes, name: str, key: Path, out: Path, known: KnownDigests | None = None
+) -> tuple[AuditVerdict, SignedVerdict]:
     """Verify the bundle `data` and write a signed verdict on it to `out`.
 
-    Raises `AuditError` for one that does not hold, and for a name or key that its manifest does not
-    list.
+    `known`: what it has to be of. Raises `AuditError` for one that does not hold, and for a name or
+    key that its manifest does not list.
     """
-    verdict = verify_bundle(data)
+    verdict = verify_bundle(data, known)
     evidence = verdict.evidence
     if evidence is None or not verdict.passed:
         raise AuditError(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from craftsfl.audit.champion import GivenChampion
 from craftsfl.audit.verdict import read_bundle
+from privacy.audit.checks.membership import digest_of_file
 from privacy.errors import AuditError
 
 SAMPLE: Final = "sample"
 _FILE: Final = "sample.zip"
+_LARGEST_ADAPTER: Final = 1 << 30
 
 
 def bundle_bytes(path: Path) -> bytes:
@@ -36,15 +38,23 @@ def bundle_bytes(path: Path) -> bytes:
         ) from None
 
 
-def digest_told(told: str | None) -> str | None:
-    """SHA-256 in hex of the file `told`, where there is one of that name; else what was told."""
-    if told is None or not Path(told).is_file():
-        return told
+def champion_told(told: str | None) -> GivenChampion | None:
+    """The file `told`, where there is one of that name; else what was told, as its digest.
+
+    Raises `AuditError` for a file that cannot be read, `ConfigError` for what is no digest either.
+    """
+    if told is None:
+        return None
+    if not Path(told).is_file():
+        return GivenChampion(digest_of_file(told, "--champion"))
     try:
         with Path(told).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            data = file.read(_LARGEST_ADAPTER + 1)
     except OSError as error:
         raise AuditError(f"{told} cannot be read: {error.strerror}.", "Check the path.") from None
+    if len(data) > _LARGEST_ADAPTER:
+        raise AuditError(f"{told} has more than {_LARGEST_ADAPTER} bytes.", "It is no adapter.")
+    return GivenChampion.of_file(data)
 
 
 def sample_bytes() -> bytes:

@@ -9,21 +9,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from craftsfl.audit.champion import CheckedChampion, GivenChampion, check_champion
 from craftsfl.audit.released import check_file, check_released
 from craftsfl.audit.replay import (
+    Replay,
+    ReplayStart,
     check_logged_models,
-    layout_digests,
     layout_of_bundle,
     replay,
 )
 from model.layout import Layout
 from privacy.audit.archive import LARGEST_BUNDLE
-from privacy.audit.checks.charges import check_charges, check_not_empty
+from privacy.audit.checks.charges import (
+    LabelledSteps,
+    check_charges,
+    check_not_empty,
+    labelled_steps,
+)
 from privacy.audit.checks.costs import SiteCost, check_claims, check_costs
+from privacy.audit.checks.generator import check_generators
 from privacy.audit.checks.ledgers import check_ledgers
 from privacy.audit.checks.log import LogReport, check_log, log_notes
 from privacy.audit.checks.log_facts import logged_recipes
 from privacy.audit.checks.membership import KnownDigests, check_membership_of
+from privacy.audit.checks.notices import clock_notes, independence_notes, recovery_notes
 from privacy.audit.checks.promotions import (
     check_promotions,
     promotion_notes,
@@ -56,9 +65,10 @@ class Counts:
 
 @dataclass
 class AuditVerdict:
-    """What became of a bundle. `not_recomputed`: what was not shown, in words; it is no failure.
+    """What became of a bundle. `evidence` None: nothing could be read.
 
-    `evidence` None: nothing could be read.
+    `not_recomputed`: what was not shown, in words; `notices`: what an auditor has to know besides.
+    Neither is a failure.
     """
 
     digest: str  # SHA-256 of the bundle, hex
@@ -66,7 +76,9 @@ class AuditVerdict:
     costs: list[SiteCost] = field(default_factory=list)
     failures: list[AuditFailure] = field(default_factory=list)
     not_recomputed: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
     promotions: list[LoggedPromotion] = field(default_factory=list)
+    champion: CheckedChampion | None = None  # what was given as the champion
     readers: list[SignedReaders] = field(default_factory=list)  # that promotions rest on
     recipes: dict[int, str] = field(default_factory=dict)  # of runs, in words, as the log has them
     counts: Counts = field(default_factory=Counts)
@@ -92,7 +104,9 @@ class AuditVerdict:
             "failures": [one.values() for one in self.failures[:MOST_FAILURES]],
             "failures_in_all": len(self.failures),
             "not_recomputed": self.not_recomputed,
+            "notices": self.notices,
             "promotions": [one.facts() for one in self.promotions],
+            "champion": None if self.champion is None else self.champion.values(),
             "readers": [readers_facts(one) for one in self.readers],
             "recipes": {str(run): words for run, words in self.recipes.items()},
             "checked": vars(self.counts),
@@ -108,7 +122,9 @@ def read_bundle(path: Path) -> bytes:
     return data
 
 
-def verify_bundle(data: bytes, expected: KnownDigests | None = None) -> AuditVerdict:
+def verify_bundle(
+    data: bytes, expected: KnownDigests | None = None, champion: GivenChampion | None = None
+) -> AuditVerdict:
     """Check everything that `data` says; never raises for what stands in it."""
     verdict = AuditVerdict(hashlib.sha256(data).hexdigest())
     evidence, verdict.failures = read_evidence(data)
@@ -125,30 +141,42 @@ def verify_bundle(data: bytes, expected: KnownDigests | None = None) -> AuditVer
     except AccountingError as error:
         verdict.failures.append(failure(Flaw.EPSILON, error.message))
     verdict.counts.charges = sum(cost.charges for cost in verdict.costs)
-    verdict.failures += check_charges(evidence)
+    failures, verdict.notices = check_generators(evidence)
+    verdict.failures += (*failures, *check_charges(evidence))
     verdict.failures += check_record(evidence)
     verdict.failures += check_not_empty(evidence)
-    log = _check_log(evidence, verdict, known.champion)
+    log = _check_log(evidence, verdict, None if champion is None else champion.digest)
     layout, found_faults = layout_of_bundle(evidence)
     verdict.failures += found_faults
+    replays: dict[int, Replay] = {}
     if layout is not None and evidence.study.pools_noise:
-        _check_steps(evidence, verdict, layout, log)
+        replays = _check_steps(evidence, verdict, layout, log)
     elif layout is not None:
         verdict.failures += check_file(evidence, layout)
     if not evidence.study.pools_noise:
         verdict.not_recomputed += _of_masked_rounds(evidence)
     verdict.failures += _same_file(evidence)
+    shown = ""
+    if champion is not None:
+        checked, failures = check_champion(evidence, champion, verdict.promotions, layout, replays)
+        verdict.champion, shown = checked, checked.digest if checked.recomputed else ""
+        verdict.failures += failures
+        if not (checked.recomputed or failures):
+            verdict.not_recomputed.append(f"The champion that you were given: {checked.words}")
+    verdict.not_recomputed += promotion_notes(evidence, verdict.promotions, shown)
     return verdict
 
 
 def _check_log(evidence: Evidence, verdict: AuditVerdict, champion: str | None) -> LogReport:
     found = check_log(evidence)
     verdict.failures += found.failures
+    verdict.notices += recovery_notes(evidence, found.replay)
+    verdict.notices += clock_notes(evidence, found.replay)
+    verdict.notices += independence_notes(evidence)
     rows, failures = check_promotions(evidence, found.replay, champion)
     verdict.promotions = [row.promotion for row in rows]
     verdict.readers = readers_of_promoted(evidence.study, rows)
     verdict.failures += failures
-    verdict.not_recomputed += promotion_notes(evidence, verdict.promotions)
     if found.replay is not None:
         verdict.counts.log_entries = found.replay.size
         verdict.recipes = logged_recipes(evidence, found.replay)
@@ -162,24 +190,37 @@ def _check_log(evidence: Evidence, verdict: AuditVerdict, champion: str | None) 
     return found
 
 
-def _check_steps(evidence: Evidence, verdict: AuditVerdict, layout: Layout, log: LogReport) -> None:
-    for number in evidence.runs:
-        _check_run(evidence, number, layout, verdict, log)
+def _check_steps(
+    evidence: Evidence, verdict: AuditVerdict, layout: Layout, log: LogReport
+) -> dict[int, Replay]:
+    """Check all runs; what each of them came to."""
+    known = _Known(layout, ReplayStart.of(evidence.study, layout), labelled_steps(evidence), log)
+    found = {number: _check_run(evidence, number, known, verdict) for number in evidence.runs}
     if ADAPTER_FILE not in evidence.files:
         verdict.not_recomputed.append("The released adapter is not in the bundle.")
+    return found
 
 
-def _check_run(
-    evidence: Evidence, number: int, layout: Layout, verdict: AuditVerdict, log: LogReport
-) -> None:
+@dataclass(frozen=True)
+class _Known:
+    """What is the same for all runs."""
+
+    layout: Layout
+    start: ReplayStart
+    ledgers: LabelledSteps
+    log: LogReport
+
+
+def _check_run(evidence: Evidence, number: int, known: _Known, verdict: AuditVerdict) -> Replay:
+    log = known.log
     try:
-        sessions, found = sessions_of(evidence, number, layout_digests(layout))
+        sessions, found = sessions_of(evidence, number, known.start.digests)
     except AccountingError as error:
         verdict.failures.append(failure(Flaw.STUDY, error.message, run=number))
-        return
+        return Replay()
     verdict.failures += found
     verdict.failures += check_requests(evidence, number, sessions)
-    sums = check_sums(evidence, number, sessions, log.shown)
+    sums = check_sums(evidence, number, sessions, known.ledgers, log.shown)
     verdict.failures += sums.failures
     verdict.counts.sums += sums.recomputed
     if sums.left_out:
@@ -193,15 +234,18 @@ def _check_run(
         "coordinator opened no sum. It could have: the attempt is charged as one that was opened."
         for step, attempt in sums.unopened
     )
-    again = replay(evidence, number, layout)
+    again = replay(evidence, number, known.start)
     verdict.failures += again.failures
     verdict.counts.steps += again.steps
     if log.replay is not None:
-        verdict.failures += check_logged_models(evidence, log.replay, number, layout, again)
+        verdict.failures += check_logged_models(
+            evidence, log.replay, number, known.start.digests, again
+        )
     verdict.not_recomputed += end_notes(evidence, number)
     verdict.failures += check_closing(evidence.study, number, evidence.runs[number], sessions)
     if number == evidence.index.run:
-        verdict.failures += check_released(evidence, layout, again)
+        verdict.failures += check_released(evidence, known.layout, again)
+    return again
 
 
 def _same_file(evidence: Evidence) -> Iterator[AuditFailure]:
@@ -233,6 +277,7 @@ def _cost(cost: SiteCost) -> dict[str, object]:
         "lifetime": finite_or_none(cost.lifetime),
         "lifetime_claimed": finite_or_none(cost.lifetime_claimed),
         "lifetime_budget": cost.lifetime_budget,
+        "lifetime_delta": cost.lifetime_delta,
         "against": {who.value: finite_or_none(value) for who, value in cost.against.items()},
     }
 

@@ -100,10 +100,9 @@ def _run_files(run: RunParts, with_vectors: bool) -> dict[str, bytes]:
         files |= {
             f"vectors/{site}.bin": packed_rows(rows) for site, rows in run.vectors.items() if rows
         }
-    elif run.vectors:
-        files["left-out.json"] = encode_left_out(
-            {site: dict(map(_named, rows)) for site, rows in run.vectors.items() if rows}
-        )
+    else:
+        named = {site: dict(map(_named, rows)) for site, rows in run.vectors.items() if rows}
+        files |= {"left-out.json": encode_left_out(named)} if named else {}
     return files
 
 

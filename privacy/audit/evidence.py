@@ -184,6 +184,8 @@ def _study(data: bytes) -> Study:
 
 
 def _bundled(data: bytes) -> list[bytes]:
+    if not data:
+        raise AuditError("It holds nothing, and is there.")  # it has one form: to be absent
     return unpacked_rows(data, MOST_BUNDLED_STEPS)
 
 
@@ -232,7 +234,7 @@ def _runs(files: Mapping[str, bytes], notes: _Notes) -> dict[int, RunEvidence]:
 
 def _run(number: int, part: Mapping[str, bytes], notes: _Notes) -> RunEvidence | None:
     def several(name: str, decode: Callable[[bytes], _Found]) -> tuple[_Found, ...]:
-        rows = notes.read(_bundled, part.get(name, b""), name)
+        rows = notes.read(_bundled, part[name], name) if name in part else ()
         read = (notes.read(decode, row, name, run=number) for row in rows or ())
         return tuple(found for found in read if found is not None)
 
@@ -246,9 +248,9 @@ def _run(number: int, part: Mapping[str, bytes], notes: _Notes) -> RunEvidence |
     closing = None
     if "closing.bin" in part:
         closing = notes.read(RunEnd.decode, part["closing.bin"], "closing.bin", run=number)
-    left = notes.read(
-        decode_left_out, part.get("left-out.json", b"{}"), "left-out.json", run=number
-    )
+    left = None
+    if "left-out.json" in part:
+        left = notes.read(decode_left_out, part["left-out.json"], "left-out.json", run=number)
     return RunEvidence(
         record,
         several("sessions.bin", StoredMachine.decode),
@@ -268,10 +270,7 @@ def _vectors(
         if not name.startswith("vectors/"):
             continue
         site = name.removeprefix("vectors/").removesuffix(".bin")
-        rows = (
-            notes.read(lambda data: unpacked_rows(data, MOST_BUNDLED_STEPS), data, name, site=site)
-            or []
-        )
+        rows = notes.read(_bundled, data, name, site=site) or []
         vectors[site] = {row[:DIGEST_BYTES]: row for row in rows}
         if len(vectors[site]) != len(rows):
             words = "Two of its vectors are for one label."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from privacy.visible import visible
 
 MOST_WORDS: Final = 300  # characters of a failure's text
+_MOST_NAMES: Final = 5
 
 
 class Flaw(StrEnum):
@@ -34,6 +36,7 @@ class Flaw(StrEnum):
     LEDGER_DAMAGED = "ledger-damaged"
     LEDGER_IDENTITY = "ledger-identity"  # not bound to the identity that the roster lists
     LEDGER_OLDER = "ledger-older"  # others have seen a state that it does not hold
+    GENERATOR = "generator"  # trained although its generator of noise had failed its trial
     STATEMENT = "statement"  # the site's word on its budget is missing, or not signed by it
     # What it cost.
     EVENT = "event"  # charged as something that is not the study's mechanism
@@ -99,3 +102,10 @@ def failure(
     """A failure whose words and names are safe to print, however a hostile bundle chose them."""
     shown = visible(words, most=MOST_WORDS), visible(site, most=40)
     return AuditFailure(fault, *shown, run, step, attempt)
+
+
+def listed_names(names: Sequence[str]) -> str:
+    """Names for people: the first few, and how many more there are."""
+    shown = ", ".join(visible(name, most=40) for name in names[:_MOST_NAMES])
+    more = len(names) - _MOST_NAMES
+    return f"{shown} and {more} more" if more > 0 else shown

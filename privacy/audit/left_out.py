@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from privacy.audit.statement import canonical
 from privacy.errors import AuditError
 from privacy.strict_json import read_json
 from privacy.wire.bodies import DIGEST_BYTES
+
+_LARGEST: Final = 256 << 20  # of 100 sites and 10,000 attempts it is 140 MB
 
 
 def encode_left_out(vectors: Mapping[str, Mapping[bytes, bytes]]) -> bytes:
@@ -22,9 +25,11 @@ def encode_left_out(vectors: Mapping[str, Mapping[bytes, bytes]]) -> bytes:
 
 def decode_left_out(data: bytes) -> dict[str, dict[bytes, bytes]]:
     """The inverse; `AuditError` or ValueError for anything else."""
+    if len(data) > _LARGEST:
+        raise AuditError(f"It has more than {_LARGEST} bytes.")
     held = read_json(data.decode("ascii"))
-    if not isinstance(held, dict):
-        raise AuditError("It is not a table.")
+    if not isinstance(held, dict) or not held or not all(held.values()):
+        raise AuditError("It is not a table, or has an empty one.")
     found = {}
     for site, rows in held.items():
         if not isinstance(rows, dict) or not all(isinstance(row, str) for row in rows.values()):

@@ -23,6 +23,7 @@ from privacy.strict_json import read_json
 _TAG: Final = b"craftsfl/site-statement/v1\0"
 VERSION: Final = 1
 _HEAD_BYTES: Final = 153
+_LARGEST: Final = 1 << 16
 LATEST_SECOND: Final = 253_402_300_800  # Unix seconds: the year 10000
 _LIMITS: Final = {field.name: field.type for field in fields(Limits)}
 
@@ -84,6 +85,8 @@ class SignedStatement:
     def decode(cls, data: bytes) -> Self:
         """The inverse; `AuditError` for anything else, another order of its keys included."""
         try:
+            if len(data) > _LARGEST:
+                raise ValueError
             held = read_json(data.decode("ascii"))
             if not isinstance(held, dict):
                 raise TypeError

@@ -73,14 +73,15 @@ class GeneratorTrial:
         if not self.passed:
             raise AccountingError(
                 "The generator of the noise fails its own trial on this machine: "
-                f"{'; '.join(self._faults())}. Its noise would protect nobody.",
+                f"{'; '.join(self.faults())}. Its noise would protect nobody.",
                 "Train nothing here. Install craftsfl again, with the versions of constraints.txt; "
                 "if it stays, use another machine, and report it as SECURITY.md says. The ledger "
                 "holds what was found.",
                 id=ErrorId.NOISE_GENERATOR,
             )
 
-    def _faults(self) -> list[str]:
+    def faults(self) -> list[str]:
+        """What does not hold, in words; empty if it has passed."""
         spread = ERRORS_ALLOWED * math.sqrt(2 / self.draws)
         faults = []
         if not self.known:

@@ -30,7 +30,7 @@ from privacy.ledger.records import (
     decode,
     hash_of,
 )
-from privacy.ledger.story import LedgerStory
+from privacy.ledger.story import LedgerStory, LedgerTrial
 
 _RESTORE: Final = (
     "Restore the newest backup of the whole state folder; never start over with an empty ledger: "
@@ -70,7 +70,13 @@ class Chain:
     @property
     def tried(self) -> tuple[GeneratorTried, float] | None:
         """The newest trial of the generator, and when (seconds since 1970); None before any."""
-        return self._story.trials[-1] if self._story.trials else None
+        newest = self._story.trials[-1] if self._story.trials else None
+        return None if newest is None else (newest.found, newest.time)
+
+    @property
+    def trials(self) -> tuple[LedgerTrial, ...]:
+        """All trials of the generator, in order."""
+        return tuple(self._story.trials)
 
     @property
     def bindings(self) -> tuple[Bound, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -31,6 +32,15 @@ Undo: TypeAlias = Callable[[], object]
 _MICROSECONDS: Final = 1_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class LedgerTrial:
+    """A trial of the generator: which record says it, when (seconds since 1970), what was found."""
+
+    sequence: int
+    time: float
+    found: GeneratorTried
+
+
 class LedgerStory:
     """The state that follows from the records of one ledger."""
 
@@ -38,7 +48,7 @@ class LedgerStory:
         self._ledger = ledger  # 16 bytes
         self.genesis: Genesis | None = None
         self.bindings: list[Bound] = []  # the newest one counts
-        self.trials: list[tuple[GeneratorTried, float]] = []  # with seconds since 1970
+        self.trials: list[LedgerTrial] = []
         self._entries: list[Entry] = []
         self._places: dict[AttemptKey, int] = {}  # index of an attempt in _entries
         self._intents: dict[int, AttemptKey] = {}  # by the sequence of the intent
@@ -86,7 +96,7 @@ class LedgerStory:
             case Charged():
                 return self._charge(content, seconds)
             case GeneratorTried():
-                self.trials.append((content, seconds))
+                self.trials.append(LedgerTrial(record.sequence, seconds, content))
                 return self.trials.pop
 
     def _begin(self, content: Genesis) -> Undo:

@@ -10,8 +10,10 @@ another one names the lost one; a table of heads is the one that the records mak
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from dataclasses import dataclass, field
-from typing import Final
+from operator import itemgetter
+from typing import Final, TypeAlias
 
 from privacy.error_ids import ErrorId
 from privacy.errors import CraftsflError, LogError
@@ -24,6 +26,7 @@ from privacy.secagg.roster import Roster, SignedRoster, verify_roster
 from privacy.wire.checkpoint import Checkpoint
 
 _STUDY_TAG: Final = b"craftsfl/study/v1\0"
+_About: TypeAlias = tuple[EntryKind, str, int]  # kind, study (digest, hex), run
 _OF_FACTS: Final = frozenset(EntryKind) - {
     *(EntryKind.STUDY, EntryKind.ROSTER, EntryKind.RECORDS, EntryKind.HEADS)
 }
@@ -40,7 +43,13 @@ class LogReplay:
     lines: dict[bytes, LedgerLine] = field(default_factory=dict)  # by the ledger's id
     facts: list[tuple[EntryKind, LogFacts]] = field(default_factory=list)  # kinds 5 to 11, in order
     heads: HeadsTable = field(default_factory=HeadsTable)  # of the newest of these entries
+    steps_back: int = 0  # how often an entry has an earlier time than the one before it
     _current: dict[bytes, bytes] = field(default_factory=dict)  # ledger by identity
+    _time: int = 0  # of the newest entry
+    _grown: dict[bytes, list[tuple[int, int]]] = field(default_factory=dict)  # entries, records
+    _owned: dict[bytes, int] = field(default_factory=dict)  # bindings that were checked, by ledger
+    _about: dict[_About, list[LogFacts]] = field(default_factory=dict, init=False)
+    _sorted: int = field(default=0, init=False)  # so many of `facts` are in `_about`
 
     @property
     def consortium(self) -> Roster:
@@ -66,6 +75,8 @@ class LogReplay:
                 id=error.id,
             ) from error
         self.size += 1
+        self.steps_back += entry.time < self._time
+        self._time = entry.time
         return entry
 
     def table(self) -> HeadsTable:
@@ -86,6 +97,21 @@ class LogReplay:
         """How far the log has the ledger of this identity."""
         line = self.line_of(identity)
         return None if line is None or line.head is None else line.head.checkpoint
+
+    def records_at(self, ledger: bytes, size: int) -> int:
+        """How many records of this ledger the first `size` entries have."""
+        grown = self._grown.get(ledger, [])
+        place = bisect_right(grown, size, key=itemgetter(0))
+        return grown[place - 1][1] if place else 0
+
+    def facts_about(self, kind: EntryKind, study: str, run: int) -> list[LogFacts]:
+        """What the entries of a kind say of a run of the study (its digest, hex), in order."""
+        for found, said in self.facts[self._sorted :]:
+            of, number = said.get("study"), said.get("run")
+            if isinstance(of, str) and type(number) is int:
+                self._about.setdefault((found, of, number), []).append(said)
+        self._sorted = len(self.facts)
+        return self._about.get((kind, study, run), [])
 
     def _take(self, entry: LogEntry) -> None:
         match entry.kind:
@@ -123,6 +149,7 @@ class LogReplay:
             line = LedgerLine(ledger)
         line.take(batch, self._check_owner)
         self.lines[ledger] = line
+        self._grown.setdefault(ledger, []).append((self.size + 1, len(line)))
         if line.identity is not None and self._current.get(line.identity) != ledger:
             others = {key: held for key, held in self._current.items() if held != ledger}
             self._current = {**others, line.identity: ledger}
@@ -131,11 +158,10 @@ class LogReplay:
         """Whose ledger it is, once it says so."""
         if line.identity is None:
             return
-        check_identities(line.site, line.bindings, [one.roster for one in self.rosters])
+        if len(line.bindings) > self._owned.get(line.ledger, 0):  # rosters only grow
+            check_identities(line.site, line.bindings, [one.roster for one in self.rosters])
         held = self._current.get(line.identity)
-        if held in (None, line.ledger):
-            return
-        if line.bindings[0].replaced.ledger != held:
+        if held is not None and held not in (line.ledger, line.bindings[0].replaced.ledger):
             raise LogError(
                 f"The identity of {line.site} has the ledger {held.hex()[:8]} in the log, and "
                 f"shows another one, {line.ledger.hex()[:8]}, that does not replace it.",
@@ -143,6 +169,7 @@ class LogReplay:
                 "if it is lost: craftsfl site recover-ledger site.toml",
                 id=ErrorId.LEDGER_FOREIGN,
             )
+        self._owned[line.ledger] = len(line.bindings)
 
     def _heads(self, table: HeadsTable) -> None:
         if table != self.table():

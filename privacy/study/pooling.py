@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from privacy.discrete_gaussian.trial import USUAL_DEVIATION
 from privacy.errors import ConfigError
 from privacy.mechanisms.pooled import PooledTerms
 from privacy.mechanisms.pooled.grid import PooledGrid
@@ -52,6 +53,14 @@ def pooled_terms(study: Study) -> PooledTerms:
 def grid_of(study: Study, cohort: int) -> PooledGrid:
     """The grid of a step of `cohort` sites; `AccountingError` for too few or too many."""
     return PooledGrid.of(pooled_terms(study), cohort, digest(_ROTATION, study.digest()))
+
+
+def deviation_tried(study: Study) -> int:
+    """At which deviation an agent tries its generator of noise, s in 2^-16 grid units.
+
+    Its share with all sites there; the usual one where the trainer draws a site's whole noise.
+    """
+    return grid_of(study, len(study.sites)).deviation if study.pools_noise else USUAL_DEVIATION
 
 
 def terms_digest(study: Study) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 
 from client.agent import __main__ as program
 from client.agent import generator
-from client.agent.generator import deviation_tried, tried_ledger
+from client.agent.generator import tried_ledger
 from client.agent.startup import load
 from client.agent.state import state_folder
 from craftsfl.site.budget.command import BudgetOptions, show_budget
@@ -18,6 +18,7 @@ from privacy.discrete_gaussian.trial import USUAL_DEVIATION, GeneratorTrial, tri
 from privacy.errors import AccountingError
 from privacy.ledger import read_ledger
 from privacy.ledger.marker import Marker
+from privacy.study.pooling import deviation_tried
 from tests.pooled_study import pooled_study
 
 from .hospital import write_hospital

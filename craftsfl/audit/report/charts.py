@@ -34,7 +34,7 @@ def epsilon_svg(site: SiteCurves) -> Markup:
             f'<text class="tick" x="{_WIDTH - _RIGHT + 6}" y="{y + 4:.1f}">budget {shown:g}</text>'
         )
     spoken = ", ".join(f"{c.observer}: {epsilon_text(c.points[-1][1])}" for c in curves)
-    label = escape(f"Epsilon of {site.site} after {last} charged attempts. {spoken}")
+    label = escape(f"Epsilon of {site.name} after {last} charged attempts. {spoken}")
     return Markup(
         f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="{label}">'
         f"{''.join(parts)}</svg>"

@@ -9,7 +9,7 @@ from typing import Final
 
 from privacy.accounting.known_to_sites import epsilon_known_to
 from privacy.accounting.tradeoff import Attack, tradeoff
-from privacy.audit.checks.costs import against_each, whole_cost
+from privacy.audit.checks.costs import MOST_WORKED_OUT, against_each, whole_cost
 from privacy.audit.evidence import Evidence
 from privacy.errors import AccountingError
 from privacy.events import Observer
@@ -21,6 +21,7 @@ RATES: Final = (0.001, 0.01, 0.05, 0.10)  # of false positives
 _POINTS: Final = 24  # of a curve, where each costs a composition
 _COARSE: Final = 1e-2
 _SEVERAL: Final = (2, 3)
+_MOST_FIGURES: Final = 6  # of more sites than these, those that are alike share one
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,22 @@ class CostCurve:
 
 
 @dataclass(frozen=True, slots=True)
-class SiteCurves:
-    """A site's curves, and the budget that it allows the study; None: it has not said."""
+class ReportFigures:
+    """`whole` None: no ε can be worked out of this manifest, and `why` says why not."""
 
-    site: str
+    whole: WholeStudy | None
+    curves: list[SiteCurves]
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteCurves:
+    """A site's curves, and the budget that it allows the study; None: it has not said.
+
+    Of many sites, those with the same curves and budget share them: `name` lists them.
+    """
+
+    name: str
     curves: tuple[CostCurve, ...]
     budget: float | None
 
@@ -54,24 +67,38 @@ class WholeStudy:
     known_to: dict[int, float]
 
 
+def report_figures(evidence: Evidence) -> ReportFigures:
+    """Of the study, as far as its manifest can be accounted for: no bundle is without a report."""
+    if evidence.study.most_attempts > MOST_WORKED_OUT:
+        words = f"{evidence.study.most_attempts} attempts; {MOST_WORKED_OUT} are worked out."
+        return ReportFigures(None, [], words)
+    try:
+        return ReportFigures(whole_study(evidence.study), site_curves(evidence))
+    except AccountingError as error:
+        return ReportFigures(None, [], error.message)
+
+
 def site_curves(evidence: Evidence) -> list[SiteCurves]:
     """For every site of the study with a ledger."""
     study, made = evidence.study, dict[int, tuple[CostCurve, ...]]()
-    found = []
+    own = study.digest()
+    alike: dict[tuple[int, float | None, str], list[str]] = {}
+    shown: dict[object, tuple[tuple[CostCurve, ...], float | None]] = {}
     for site in study.sites:
         chain, said = evidence.ledgers.get(site.name), evidence.statements.get(site.name)
         if chain is None:
             continue
         count = sum(
-            entry.state is State.COMMITTED and entry.key.study == study.digest()
-            for entry in chain.entries
+            entry.state is State.COMMITTED and entry.key.study == own for entry in chain.entries
         )
         count = min(count, study.most_attempts)
         if count not in made:
             made[count] = _curves(study, count)
         budget = None if said is None else said.statement.limits.study_epsilon
-        found.append(SiteCurves(site.name, made[count], budget))
-    return found
+        one = site.name if len(study.sites) <= _MOST_FIGURES else ""
+        alike.setdefault((count, budget, one), []).append(site.name)
+        shown[count, budget, one] = made[count], budget
+    return [SiteCurves(", ".join(names), *shown[key]) for key, names in alike.items()]
 
 
 def whole_study(study: Study) -> WholeStudy:

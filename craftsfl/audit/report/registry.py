@@ -17,9 +17,9 @@ from privacy.audit.evidence import Evidence
 
 
 def registry_record(
-    verdict: AuditVerdict, evidence: Evidence, whole: WholeStudy
+    verdict: AuditVerdict, evidence: Evidence, whole: WholeStudy | None
 ) -> dict[str, object]:
-    """The record, for JSON."""
+    """The record, for JSON; `whole` None: no ε can be worked out of the manifest."""
     study = evidence.study
     pooled = study.pools_noise
     ended = [
@@ -33,7 +33,7 @@ def registry_record(
         {"data_curator_name": name, "data_curator_type": ""} for name in _curators(evidence)
     ]
     parameters: dict[str, object] = {"delta": study.privacy.delta}
-    if math.isfinite(whole.epsilon):
+    if whole is not None and math.isfinite(whole.epsilon):
         parameters = {"epsilon": whole.epsilon, **parameters}
     patients = sum(site.declared_patients for site in study.sites)
     return {
@@ -62,8 +62,9 @@ def registry_record(
                 "neighbours over a declared number of patients.",
                 "number_of_privacy_units": patients,
                 "privacy_parameters": parameters,
-                "privacy_parameters_details": f"Of the whole schedule of {whole.attempts} attempts,"
-                " against the worst of coordinator, another site, a coalition and the public.",
+                "privacy_parameters_details": "Of the whole schedule of "
+                f"{study.most_attempts} attempts, against the worst of coordinator, another site, "
+                "a coalition and the public.",
             },
             "deployment_model": {
                 "model_name": "Federated",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -13,23 +14,25 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from craftsfl.audit.readers_words import readers_words
 from craftsfl.audit.report.charts import epsilon_svg
-from craftsfl.audit.report.figures import percent_up, site_curves, whole_study
+from craftsfl.audit.report.figures import ReportFigures, percent_up, report_figures
 from craftsfl.audit.report.registry import registry_record
 from craftsfl.audit.report.words import CHANNELS, HAZARDS, NEVER_CLAIMED, RARE_TYPES_PAY
 from craftsfl.audit.verdict import AuditVerdict, verify_bundle
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.version import installed_version
+from privacy.audit.checks.generator import trial_faults
 from privacy.audit.checks.log import CHECKPOINT_FILE
 from privacy.audit.environment import read_environment
 from privacy.audit.evidence import ENVIRONMENT_FILE, Evidence
+from privacy.audit.faults import listed_names
 from privacy.errors import AuditError, ConfigError, LogError
 from privacy.events import Observer
 from privacy.files import write_public
 from privacy.identity import fingerprint
 from privacy.ledger import State
+from privacy.ledger.records import GeneratorTried
 from privacy.log.checkpoints import TreeHead
 from privacy.log.notes import SignedNote
-from privacy.study.pooling import pooled_terms
 from privacy.study.terms import event_of
 
 REPORT_PAGE: Final = "report.html"
@@ -55,11 +58,11 @@ def write_report(data: bytes, folder: Path) -> list[Path]:
         raise AuditError(
             f"The bundle cannot be read: {verdict.failures[0]}", "Ask for another copy of it."
         )
-    whole = whole_study(evidence.study)
+    figures = report_figures(evidence)
     files = {
-        REPORT_PAGE: render_report(verdict, evidence),
+        REPORT_PAGE: render_report(verdict, evidence, figures),
         VERDICT: json.dumps(verdict.values(), indent=2, allow_nan=False) + "\n",
-        REGISTRY: json.dumps(registry_record(verdict, evidence, whole), indent=2) + "\n",
+        REGISTRY: json.dumps(registry_record(verdict, evidence, figures.whole), indent=2) + "\n",
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +73,7 @@ def write_report(data: bytes, folder: Path) -> list[Path]:
     return [folder / name for name in files]
 
 
-def render_report(verdict: AuditVerdict, evidence: Evidence) -> str:
+def render_report(verdict: AuditVerdict, evidence: Evidence, figures: ReportFigures) -> str:
     """The page. Whatever comes from the bundle is escaped."""
     environment = Environment(
         loader=PackageLoader("craftsfl.audit.report", "templates"),
@@ -88,12 +91,17 @@ def render_report(verdict: AuditVerdict, evidence: Evidence) -> str:
         readings=[readers_words(one) for one in verdict.readers],
         evidence=evidence,
         study=study,
-        whole=whole_study(study),
-        curves=site_curves(evidence),
+        hospitals=_hospitals(evidence),
+        period=_period(evidence),
+        lifetime_delta=max((cost.lifetime_delta for cost in verdict.costs), default=0.0),
+        broken=figures.whole.against[Observer.MASKS_BROKEN] if figures.whole else 0.0,
+        whole=figures.whole,
+        why_not=figures.why,
+        curves=figures.curves,
         observers=_OBSERVERS,
         roster=fingerprint(pinned),
         event=event_of(study),
-        terms=pooled_terms(study) if study.pools_noise else None,
+        pooled=study.pools_noise,
         noise_factor=_noise_factor(evidence),
         attempts=_attempts(evidence),
         software=_software(evidence),
@@ -125,31 +133,54 @@ def _attempts(evidence: Evidence) -> dict[str, int]:
         for one in run.record.attempts:
             counts["opened" if one.opened else "lost"] += 1
         counts["refusals"] += len(run.record.refusals)
+    own = evidence.study.digest()
     charged = [
-        sum(
-            entry.state is State.COMMITTED and entry.key.study == evidence.study.digest()
-            for entry in chain.entries
-        )
+        sum(entry.state is State.COMMITTED and entry.key.study == own for entry in chain.entries)
         for chain in evidence.ledgers.values()
     ]
     names = ("runs", "opened", "lost", "refusals")
     return {**{name: counts[name] for name in names}, "charged": max(charged, default=0)}
 
 
-def _generators(evidence: Evidence) -> dict[str, str]:
-    """What each site's ledger says of its newest trial of the generator."""
-    found = {}
+def _generators(evidence: Evidence) -> list[str]:
+    """What the sites' ledgers say of their newest trials of the generator, in words."""
+    passed, found = list[GeneratorTried](), list[str]()
+    untried = [name for name, chain in sorted(evidence.ledgers.items()) if chain.tried is None]
     for name, chain in sorted(evidence.ledgers.items()):
-        tried = chain.tried
-        if tried is None:
-            found[name] = "no trial in its ledger"
+        if chain.tried is None:
             continue
-        said, deviation = tried[0], tried[0].deviation / 2**16
-        found[name] = (
-            f"{'passed' if said.passed else 'FAILED'}, variance {said.variance:.4f} of what it has "
-            f"to be at a deviation of {deviation:g} grid units"
+        faults = trial_faults(chain.tried[0])
+        passed += [] if faults else [chain.tried[0]]
+        found += [f"FAILED at {name}: {', '.join(faults)}"] if faults else []
+    if passed:
+        variances = sorted(one.variance for one in passed)
+        units = " and ".join(sorted({f"{one.deviation / 2**16:.4g}" for one in passed}))
+        found.append(
+            f"passed at {len(passed)} of {len(evidence.ledgers)} sites, variance "
+            f"{variances[0]:.4f} to {variances[-1]:.4f} of what it has to be, at {units} grid units"
         )
-    return found
+    return found + ([f"no trial in the ledger of {listed_names(untried)}"] if untried else [])
+
+
+def _hospitals(evidence: Evidence) -> list[str]:
+    """The study's sites, each with the organisation that the newest roster names."""
+    organisations = {
+        member.name: member.organisation
+        for signed in evidence.rosters
+        for member in signed.roster.members
+    }
+    return [f"{organisations.get(s.name, s.name)} ({s.name})" for s in evidence.study.sites]
+
+
+def _period(evidence: Evidence) -> tuple[str, str] | None:
+    """When the first attempt began and the last one ended (UTC), as the coordinator has it."""
+    rows = [one for run in evidence.runs.values() for one in run.record.attempts]
+    ends = [one.finished for one in rows if one.finished is not None]
+    if not ends:
+        return None
+    both = min(one.started for one in rows), max(ends)
+    first, last = (datetime.fromtimestamp(one, UTC).strftime("%Y-%m-%d %H:%M") for one in both)
+    return f"{first} UTC", f"{last} UTC"
 
 
 def _accountant() -> str:

@@ -1,8 +1,10 @@
 """Ways to break a bundle: for people who want to see it found out, and for the bench."""
 
 from craftsfl.audit.tampering import (
+    begun_again,
     facts,
     files,
+    forms,
     ledgers,
     log,
     people,
@@ -21,8 +23,10 @@ __all__ = [
     "NotHere",
     "Tampered",
     "Tampering",
+    "begun_again",
     "facts",
     "files",
+    "forms",
     "ledgers",
     "log",
     "people",

@@ -124,20 +124,26 @@ class Draft:
         signed = SignedStatement.signed(said, identity)
         self.files[f"sites/{site}/statement.json"] = signed.encode()
 
-    def rewrite(self, site: str, contents: list[Content], key: Ed25519PrivateKey) -> None:
-        """A ledger of these contents in place of the site's, all hashes right, signed by `key`."""
+    def rewrite(
+        self, site: str, contents: list[Content], key: Ed25519PrivateKey, ledger: bytes = b""
+    ) -> None:
+        """A ledger of these contents in place of the site's, all hashes right, signed by `key`.
+
+        `ledger`: its id, where it is not that of the site's.
+        """
         old, rows = self.ledger(site)
+        own = ledger or old.ledger
         times = [decode(row).time for row in rows]
         previous, records = bytes(32), []
         for place, content in enumerate(contents):
             at = times[min(place, len(times) - 1)]
-            body = Record(old.ledger, place, previous, at, content).encode()
+            body = Record(own, place, previous, at, content).encode()
             previous = hash_of(body)
             records.append(body)
         last = len(records) - 1
         public = key.public_key().public_bytes_raw()
-        signature = sign_head(key, old.ledger, last, previous)
-        head = Head(old.ledger, last, previous, public, signature)
+        signature = sign_head(key, own, last, previous)
+        head = Head(own, last, previous, public, signature)
         self.put_ledger(site, head, records)
 
     def restate(self, site: str, identity: Identity) -> None:

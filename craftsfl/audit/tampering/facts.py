@@ -40,6 +40,21 @@ def _published(draft: Draft) -> str:
     return "The log names another adapter as what the run came to."
 
 
+@kind("log-begun-elsewhere", Flaw.LOG_RECORD, needs_keys=True)
+def _begun(draft: Draft) -> str:
+    """From another base; what is true is said after it."""
+    entries = log_entries(draft)
+    found = [(at, LogEntry.decode(one)) for at, one in enumerate(entries)]
+    models = ((at, one) for at, one in found if one.kind is EntryKind.MODEL)
+    at, start = next(models, (0, None))
+    if start is None:
+        raise NotHere("The log has no such entry.")
+    said = {**facts_of(start.body), "base": draft.random.randbytes(32).hex()}
+    other = replace(start, body=facts(said)).encode()
+    resign_log(draft, [*entries[:at], other, *entries[at:]])
+    return "The log names two bases from which the run began."
+
+
 @kind("log-refusal-hidden", Flaw.LOG_RECORD, needs_keys=True)
 def _refusal(draft: Draft) -> str:
     said = {"step": 1, "attempt": 1, "site": draft.some_site(), "reason": "It has refused."}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -13,8 +14,19 @@ from privacy.audit.faults import Flaw
 from privacy.identity import Identity
 from privacy.ledger.binding import bind
 from privacy.ledger.head import HEAD_BYTES
-from privacy.ledger.records import Bound, Charged, Content, Genesis, Intent, Sent, hash_of
+from privacy.ledger.records import (
+    Bound,
+    Charged,
+    Content,
+    GeneratorTried,
+    Genesis,
+    Intent,
+    Sent,
+    hash_of,
+)
 from privacy.mechanisms.registry import event_from_json
+from privacy.study.pooling import deviation_tried
+from privacy.study.terms import event_of
 from privacy.wire.codec import Writer
 
 # A ledger that lacks a charge is found by whichever of these looks at it first.
@@ -132,6 +144,38 @@ def _delta(draft: Draft) -> str:
     draft.rewrite(site, contents, keys.ledgers[site])
     draft.restate(site, keys.identities[site])
     return f"{site} charges half of δ from record {at} on, and has signed that."
+
+
+@kind("trial-failed", Flaw.GENERATOR, needs_keys=True)
+def _trial(draft: Draft) -> str:
+    """Before a charge, a trial of the generator that failed; sometimes it is called passed."""
+    site, keys = draft.some_site(), keys_of(draft)
+    contents = draft.contents(site)
+    if event_of(draft.study).no_privacy:
+        raise NotHere("No noise is drawn.")
+    at = next(place for place, one in enumerate(contents) if isinstance(one, Intent))
+    name, figure = draft.random.choice(
+        (
+            *(("passed", False), ("known", False), ("draws", 100), ("fit", 99.0)),
+            *(("variance", 0.25), ("variance", math.nan), ("shared", -40.0)),
+        )
+    )
+    deviation = deviation_tried(draft.study)
+    good = GeneratorTried(True, True, deviation, draws=1 << 16, variance=1.0, shared=0.0, fit=0.0)
+    contents[at:at] = [replace(good, **{name: figure})]  # type: ignore[arg-type]
+    draft.rewrite(site, _renumbered(contents, at), keys.ledgers[site])
+    draft.restate(site, keys.identities[site])
+    return f"{site} trained although a trial of its generator had failed ({name}: {figure})."
+
+
+def _renumbered(contents: list[Content], at: int) -> list[Content]:
+    """What refers to an intent behind place `at`, where one more record stands now."""
+    return [
+        replace(one, intent=one.intent + 1)
+        if isinstance(one, Charged | Sent) and one.intent >= at
+        else one
+        for one in contents
+    ]
 
 
 @kind("charge-hidden", *_LACKS, needs_keys=True)

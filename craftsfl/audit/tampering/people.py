@@ -79,6 +79,16 @@ def _budget_exceeded(draft: Draft) -> str:
     return f"The budget that {site} has signed is below what it has charged."
 
 
+@kind("lifetime-delta-raised", Flaw.BUDGET, needs_keys=True)
+def _delta_raised(draft: Draft) -> str:
+    """At a large δ any ε is small: the site's own limits say at which one its budget holds."""
+    site = draft.some_site()
+    said = draft.statement(site).statement
+    limits = replace(said.limits, delta=draft.random.uniform(1e-4, 0.9))
+    draft.say(site, replace(said, limits=limits), keys_of(draft).identities[site])
+    return f"{site} states its budget for all studies at δ = {limits.delta:.2g}."
+
+
 @kind("statement-of-another", Flaw.STATEMENT)
 def _statement_of_another(draft: Draft) -> str:
     one, other = draft.random.sample([site.name for site in draft.study.sites], 2)

@@ -48,6 +48,21 @@ def _forged(draft: Draft) -> str:
     return "An adapter that no run released was promoted."
 
 
+@kind("promotion-back-to-nothing", Flaw.PROMOTION, needs_keys=True)
+def _back(draft: Draft) -> str:
+    """A first promotion that calls itself a rollback: of those, less is demanded."""
+    entries, places = _of_kind(draft, EntryKind.PROMOTION)
+    entry = LogEntry.decode(entries[places[0]])
+    said = facts_of(entry.body) | {"back": True}
+    entries[places[0]] = LogEntry(entry.kind, entry.time, facts(said)).encode()
+    rows = json.loads(draft.files[PROMOTIONS_FILE])
+    rows[0]["promotion"] = said
+    text = json.dumps(rows, sort_keys=True, separators=(",", ":"))
+    draft.files[PROMOTIONS_FILE] = text.encode("ascii")
+    resign_log(draft, entries)
+    return "The first promotion goes back to an adapter that was never promoted."
+
+
 @kind("promotions-reordered", Flaw.PROMOTION, needs_keys=True)
 def _reordered(draft: Draft) -> str:
     entries, places = _of_kind(draft, EntryKind.PROMOTION)

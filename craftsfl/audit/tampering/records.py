@@ -114,7 +114,7 @@ def _unasked(draft: Draft) -> str:
     if not draft.rows(REQUESTS_FILE):
         raise NotHere("There are no steps.")
     name, site = draft.run_file("left-out.json"), draft.some_site()
-    named = decode_left_out(draft.files.get(name, b"{}"))
+    named = decode_left_out(draft.files[name]) if name in draft.files else {}
     named.setdefault(site, {})[draft.random.randbytes(32)] = draft.random.randbytes(32)
     draft.files[name] = encode_left_out(named)
     return f"A vector of {site} is named for which nobody has asked."

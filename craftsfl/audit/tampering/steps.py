@@ -40,6 +40,13 @@ def _sum_dropped(draft: Draft) -> str:
     return f"The opened sum of step {at + 1} was left out."
 
 
+@kind("sum-repeated", Flaw.SUM)
+def _sum_repeated(draft: Draft) -> str:
+    rows, at = _some(draft, SUMS_FILE)
+    draft.put_rows(SUMS_FILE, [*rows, rows[at]])
+    return f"The opened sum of step {at + 1} is there twice."
+
+
 @kind("sums-reordered", Flaw.STEP_MISSING)
 def _sums_reordered(draft: Draft) -> str:
     rows, _ = _some(draft, SUMS_FILE, 2)

@@ -9,14 +9,21 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from privacy.audit.checks.log_facts import check_facts, sums_taken_back
+from privacy.audit.checks.log_facts import check_facts, names_by_id, sums_taken_back
 from privacy.audit.checks.membership import identity_of_site
-from privacy.audit.checks.witnesses import ShownLog, check_passed_on, log_quorum
+from privacy.audit.checks.witnesses import (
+    ShownLog,
+    check_passed_on,
+    check_trained_under,
+    log_quorum,
+)
 from privacy.audit.evidence import Evidence
 from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.audit.packs import unpacked_rows
 from privacy.errors import CraftsflError, LedgerError, LogError
 from privacy.ledger import State
+from privacy.ledger.anchors import INHERITED_RUN
+from privacy.ledger.base import charged
 from privacy.ledger.chain import Chain
 from privacy.log.checkpoints import TreeHead, cosignatures_of, open_checkpoint
 from privacy.log.lines import LedgerLine
@@ -66,10 +73,12 @@ def check_log(evidence: Evidence) -> LogReport:
     failures += _rosters_and_study(evidence, replay)
     failures += _ledgers(evidence, replay)
     failures += _logged_charges(evidence, replay)
+    failures += _taken_over(evidence, replay)
     failures += check_facts(evidence, replay)
     shown = ShownLog(replay.origin)
     failures += _shown(evidence, shown, entries, coordinator)
     failures += check_passed_on(evidence, shown)
+    failures += check_trained_under(evidence, replay, shown)
     return LogReport(replay, failures, shown)
 
 
@@ -232,16 +241,32 @@ def _logged_charges(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFail
         }
         for name, line in lines.items()
     }
-    rosters = [signed.roster for signed in evidence.rosters]
+    names = names_by_id(evidence)
     for number, run in evidence.runs.items():
         for one in run.sums:
             for site in one.cohort:
-                members = (roster.member(site) for roster in reversed(rosters))
-                name = next((member.name for member in members if member is not None), "")
+                name = names.get(site, "")
                 if one.label not in charged.get(name, set()):
                     words = "The log has this step's sum, and not the site's charge for it."
                     where = (name, number, one.step, one.attempt)
                     yield failure(Flaw.LOG_LEDGER, words, *where)
+
+
+def _taken_over(evidence: Evidence, replay: LogReplay) -> Iterator[AuditFailure]:
+    """A ledger that stands for a lost one has all charges of the study that the log has of that."""
+    study = evidence.study.digest()
+    for name, chain in sorted(evidence.ledgers.items()):
+        own = sum(e.key.run == INHERITED_RUN and e.key.study == study for e in chain.entries)
+        for bound in chain.bindings:
+            line = replay.lines.get(bound.replaced.ledger)
+            lost = () if line is None else charged(line.entries)
+            spent = sum(charge.study_digest == study for charge in lost)
+            if own < spent:
+                words = (
+                    f"It takes over {own} charges of the study from the ledger that it stands for, "
+                    f"and the log has {spent}."
+                )
+                yield failure(Flaw.LOG_LEDGER, words, name)
 
 
 def _goes_through(chain: Chain, line: LedgerLine) -> bool:

@@ -12,10 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from privacy.audit.checks.charges import by_label
+from privacy.audit.checks.charges import LabelledSteps, labelled_steps
 from privacy.audit.evidence import Evidence
 from privacy.audit.faults import MOST_WORDS, AuditFailure, Flaw, failure
-from privacy.ledger import Entry
 from privacy.log.entries import EntryKind, LogFacts
 from privacy.log.replay import LogReplay
 from privacy.visible import visible
@@ -65,25 +64,26 @@ def logged_recipes(evidence: Evidence, replay: LogReplay) -> dict[int, str]:
     """With which versions each run began, in words, as its coordinator logged them then."""
     found = {}
     for number in evidence.runs:
+        begun: dict[str, None] = {}  # a coordinator may be upgraded while a run is under way
         for said in facts_of_run(evidence, replay, number, EntryKind.RECIPE):
-            packages = said.get("packages")
-            versions = {"craftsfl": said.get("release"), "Python": said.get("python")}
-            versions |= packages if isinstance(packages, dict) else {}
-            words = ", ".join(f"{name} {version}" for name, version in versions.items())
-            found[number] = visible(words, most=MOST_WORDS)
+            begun.setdefault(_versions(said))
+        if begun:
+            found[number] = visible("; then ".join(begun), most=MOST_WORDS)
     return found
+
+
+def _versions(said: LogFacts) -> str:
+    packages = said.get("packages")
+    versions = {"craftsfl": said.get("release"), "Python": said.get("python")}
+    versions |= packages if isinstance(packages, dict) else {}
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def facts_of_run(
     evidence: Evidence, replay: LogReplay, number: int, kind: EntryKind
 ) -> list[LogFacts]:
     """What the log says of a run of the study, in order."""
-    study = evidence.study.digest().hex()
-    return [
-        said
-        for found, said in replay.facts
-        if found is kind and (said.get("study"), said.get("run")) == (study, number)
-    ]
+    return replay.facts_about(kind, evidence.study.digest().hex(), number)
 
 
 def _number(value: object) -> int:
@@ -155,7 +155,7 @@ class _SentVectors:
     """The steps of each site's ledger by label, and the names of sites by id."""
 
     names: Mapping[int, str]
-    ledgers: Mapping[str, Mapping[bytes, Entry]]
+    ledgers: LabelledSteps
 
     def digest(self, site: int, label: bytes) -> str | None:
         """Of the vector that the site's ledger says was sent, in hex; None where it says none."""
@@ -164,10 +164,12 @@ class _SentVectors:
 
 
 def _sent(evidence: Evidence) -> _SentVectors:
-    study = evidence.study.digest()
-    names = {m.site: m.name for one in evidence.rosters for m in one.roster.members}
-    ledgers = {name: by_label(chain.entries, study) for name, chain in evidence.ledgers.items()}
-    return _SentVectors(names, ledgers)
+    return _SentVectors(names_by_id(evidence), labelled_steps(evidence))
+
+
+def names_by_id(evidence: Evidence) -> dict[int, str]:
+    """The sites of all rosters by their ids, which no other site ever gets."""
+    return {m.site: m.name for one in evidence.rosters for m in one.roster.members}
 
 
 def _vectors(

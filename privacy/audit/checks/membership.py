@@ -28,12 +28,9 @@ class KnownDigests:
 
     study: str | None = None
     roster: str | None = None
-    champion: str | None = None  # of the adapter that somebody was given as the champion
 
     @classmethod
-    def told(
-        cls, study: str | None, roster: str | None, champion: str | None = None
-    ) -> KnownDigests:
+    def told(cls, study: str | None, roster: str | None) -> KnownDigests:
         """From what a person types; `ConfigError` for what can be neither.
 
         A roster may also be told by its fingerprint, the digits that people compare by phone.
@@ -41,8 +38,12 @@ class KnownDigests:
         return cls(
             None if study is None else _hex(study, "--study", _DIGEST),
             None if roster is None else _hex(roster, "--roster", _DIGEST, _FINGERPRINT),
-            None if champion is None else _hex(champion, "--champion", _DIGEST, what="file"),
         )
+
+
+def digest_of_file(text: str, option: str) -> str:
+    """A file's SHA-256 as a person types it; `ConfigError` for what is none, and no file either."""
+    return _hex(text, option, _DIGEST, what="file")
 
 
 def _hex(text: str, option: str, *shapes: re.Pattern[str], what: str = "") -> str:

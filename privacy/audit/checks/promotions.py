@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from privacy.audit.checks.costs import SAME, whole_cost
 from privacy.audit.evidence import ADAPTER_FILE, Evidence
 from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.audit.promotions import (
+    MOST_PROMOTIONS,
     LoggedPromotion,
     PromotionRow,
     decode_promotions,
@@ -44,12 +46,16 @@ def check_promotions(
     """
     failures: list[AuditFailure] = []
     try:
-        told = decode_promotions(evidence.files.get(PROMOTIONS_FILE, b"[]"))
+        listed = evidence.files.get(PROMOTIONS_FILE)
+        told = () if listed is None else decode_promotions(listed)
+        if listed is not None and not told:
+            raise AuditError("The list of promotions is empty, and is there.")
     except AuditError as error:
         return (), [failure(Flaw.PROMOTION, error.message)]
-    logged = None if replay is None else _logged(evidence.study, replay, failures)
-    rows = told if logged is None else logged
-    if logged is not None:
+    rows = told
+    if replay is not None:
+        logged = _logged(evidence.study, replay, failures)
+        rows = tuple(logged.rows)
         failures += _compared(told, logged)
     failures += _followed(evidence, rows)
     if champion is not None:
@@ -73,62 +79,85 @@ def promotions_in(entries: Iterable[bytes]) -> list[LogFacts]:
     return [facts_of(one.body) for one in found if one.kind is EntryKind.PROMOTION]
 
 
-def _logged(
-    study: Study, replay: LogReplay, failures: list[AuditFailure]
-) -> tuple[PromotionRow, ...]:
-    """The log's promotions of the study, each with all verdicts and results that came before it."""
-    digest, rows = study.digest().hex(), list[PromotionRow]()
-    signed, read = list[SignedVerdict](), list[SignedReaders]()
+@dataclass
+class _Logged:
+    """What the log has of a study: promotions, each with the verdicts and results that count for
+    its adapter and came before it, and all verdicts.
+
+    Grouped by adapter, one for each auditor: what a promotion rests on is never a list of all that
+    anybody ever signed.
+    """
+
+    study: Study
+    rows: list[PromotionRow] = field(default_factory=list)
+    verdicts: set[SignedVerdict] = field(default_factory=set)
+    signed: dict[str, dict[str, SignedVerdict]] = field(default_factory=dict)
+    read: dict[str, dict[SignedReaders, None]] = field(default_factory=dict)
+
+    def take(self, own: str, kind: EntryKind, said: LogFacts) -> None:
+        """An entry; `own`: the study's digest, hex. `AuditError` for one that does not hold."""
+        if kind is EntryKind.SIGNOFF:
+            verdict = signoff_of(said)
+            if verdict.study == own:
+                self._sign(verdict)
+        elif kind is EntryKind.READERS:
+            result = readers_of(said)
+            if result.study == own:
+                _check_reading(self.study, result)
+                self.read.setdefault(result.adapter, {})[result] = None
+        elif kind is EntryKind.PROMOTION and said.get("study") == own:
+            one = LoggedPromotion.of_facts(said)
+            if len(self.rows) == MOST_PROMOTIONS:
+                raise AuditError(f"it has more than {MOST_PROMOTIONS} promotions.")
+            signed = tuple(self.signed.get(one.digest, {}).values())
+            self.rows.append(PromotionRow(one, signed, tuple(self.read.get(one.digest, {}))))
+
+    def _sign(self, one: SignedVerdict) -> None:
+        if not signed_off(self.study, one.bundle, [one]):
+            raise AuditError(
+                f"the verdict in the name of {one.auditor} is not signed by that auditor."
+            )
+        self.verdicts.add(one)
+        for digest in {one.bundle, one.adapter} - {""}:
+            self.signed.setdefault(digest, {})[one.auditor] = one
+
+
+def _logged(study: Study, replay: LogReplay, failures: list[AuditFailure]) -> _Logged:
+    """The log's promotions of the study, each with what it can rest on."""
+    found, own = _Logged(study), study.digest().hex()
     for kind, said in replay.facts:
         try:
-            if kind is EntryKind.SIGNOFF:
-                signed.append(_counting(study, signoff_of(said)))
-            elif kind is EntryKind.PROMOTION and said.get("study") == digest:
-                one = LoggedPromotion.of_facts(said)
-                rows.append(PromotionRow(one, tuple(signed), tuple(read)))
-            elif kind is EntryKind.READERS:
-                read.append(_signed_reading(study, readers_of(said)))
+            found.take(own, kind, said)
         except AuditError as error:
             flaw = _FLAWS.get(kind, Flaw.PROMOTION)
             failures.append(failure(flaw, f"In the log: {error.message}"))
-    return tuple(rows)
+    return found
 
 
-def _counting(study: Study, one: SignedVerdict) -> SignedVerdict:
-    """The verdict, if it is of another study or counts for this one; else `AuditError`."""
-    if one.study == study.digest().hex() and not signed_off(study, one.bundle, [one]):
-        raise AuditError(f"the verdict in the name of {one.auditor} is not signed by that auditor.")
-    return one
-
-
-def _signed_reading(study: Study, one: SignedReaders) -> SignedReaders:
-    """The same of a readers' result."""
-    own = study.digest().hex()
+def _check_reading(study: Study, one: SignedReaders) -> None:
+    """Raise `AuditError` for a readers' result that its signer has not signed."""
     wanted = None if study.promotion is None else study.promotion.readers
-    if one.study == own and wanted and not counting_readers(wanted, (one.adapter, own), [one]):
+    if wanted and not counting_readers(wanted, (one.adapter, one.study), [one]):
         raise AuditError(f"the readers' result in the name of {one.signer} is not signed by them.")
-    return one
 
 
-def _compared(
-    told: Sequence[PromotionRow], logged: Sequence[PromotionRow]
-) -> Iterator[AuditFailure]:
-    here, there = [one.promotion for one in told], [one.promotion for one in logged]
-    for one in here:
-        if one not in there:
+def _compared(told: Sequence[PromotionRow], logged: _Logged) -> Iterator[AuditFailure]:
+    here, there = [one.promotion for one in told], [one.promotion for one in logged.rows]
+    both = {*here} & {*there}
+    for one in dict.fromkeys(here):
+        if one not in both:
             words = f"The log does not hold the promotion of version {one.version}."
             yield failure(Flaw.PROMOTION, words, run=one.run)
-    for one in there:
-        if one not in here:
+    for one in dict.fromkeys(there):
+        if one not in both:
             words = f"The log holds a promotion of version {one.version} that the list lacks."
             yield failure(Flaw.PROMOTION, words, run=one.run)
-    if here != there and not set(here) ^ set(there):
+    if here != there and not {*here} ^ {*there}:
         words = "The list has the log's promotions in another order, or one of them twice."
         yield failure(Flaw.PROMOTION, words)
-    verdicts = {signed for row in logged for signed in row.signoffs}
     for row in told:
         for signed in row.signoffs:
-            if signed not in verdicts:
+            if signed not in logged.verdicts:
                 words = (
                     f"The list has a verdict in the name of {signed.auditor} that the log lacks."
                 )
@@ -136,32 +165,39 @@ def _compared(
 
 
 def _followed(evidence: Evidence, rows: Sequence[PromotionRow]) -> Iterator[AuditFailure]:
-    study, before = evidence.study, set[str]()
+    study, before, own = evidence.study, set[str](), evidence.study.digest().hex()
+    opened = {
+        number: len({one.round for one in run.record.attempts if one.opened})
+        for number, run in evidence.runs.items()
+    }
     for place, row in enumerate(rows, start=1):
         one = row.promotion
         what = f"The promotion of version {one.version}"
-        if one.study != study.digest().hex():
+        if one.study != own:
             yield failure(Flaw.PROMOTION, f"{what} is of another study.", run=one.run)
         if one.number != place:
             words = f"{what} is number {one.number}, and stands at place {place}."
             yield failure(Flaw.PROMOTION, words, run=one.run)
-        yield from _released(evidence, one, what)
-        if not one.back:
-            yield from _demands(evidence, one, what)
+        yield from _released(evidence, one, opened.get(one.run, 0), what)
+        if one.back and one.digest not in before:
+            words = f"{what} goes back to an adapter that was never promoted before."
+            yield failure(Flaw.PROMOTION, words, run=one.run)
         # A rollback shows nothing anew: what it goes back to has shown it when it was promoted.
         if not (one.back and one.digest in before):
+            yield from _demands(evidence, one, what)
             yield from _signed_off(study, row, what)
             yield from _read(study, row, what)
         before.add(one.digest)
 
 
-def _released(evidence: Evidence, one: LoggedPromotion, what: str) -> Iterator[AuditFailure]:
+def _released(
+    evidence: Evidence, one: LoggedPromotion, opened: int, what: str
+) -> Iterator[AuditFailure]:
     run = evidence.runs.get(one.run)
     if run is None or run.record.released != one.digest:
         words = f"{what} is of an adapter that its run did not release."
         yield failure(Flaw.PROMOTION, words, run=one.run)
         return
-    opened = len({found.round for found in run.record.attempts if found.opened})
     if run.record.state != FINISHED or opened < evidence.study.rounds:
         words = f"{what} is of a run that is {run.record.state}, after {opened} rounds."
         yield failure(Flaw.PROMOTION, words, run=one.run)
@@ -184,15 +220,21 @@ def _demands(evidence: Evidence, one: LoggedPromotion, what: str) -> Iterator[Au
             yield failure(Flaw.PROMOTION, words, run=one.run)
 
 
-def promotion_notes(evidence: Evidence, found: Sequence[LoggedPromotion]) -> Iterator[str]:
-    """What a bundle cannot show of its promotions, in words."""
+def promotion_notes(
+    evidence: Evidence, found: Sequence[LoggedPromotion], shown: str = ""
+) -> Iterator[str]:
+    """What a bundle cannot show of its promotions, in words.
+
+    `shown`: SHA-256 (hex) of a file that is not in it, and was worked out again all the same.
+    """
     study, data = evidence.study, evidence.files.get(ADAPTER_FILE)
     here = "" if data is None else hashlib.sha256(data).hexdigest()
     for one in found:
-        if one.digest != here:
+        if one.digest not in (here, shown):
             yield (
                 f"Promotion {one.number}: the adapter of version {one.version} is not in the "
-                "bundle. That its file holds what its run came to is the coordinator's word."
+                "bundle. That its file holds what its run came to is the coordinator's word, until "
+                "you give the file with --champion."
             )
     wanted = study.promotion
     if found and wanted is not None and wanted.improves:

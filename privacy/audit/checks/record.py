@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from privacy.audit.checks.log_facts import names_by_id
 from privacy.audit.evidence import Evidence, RunEvidence
 from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.audit.records import FINISHED
@@ -25,7 +26,17 @@ def _of_the_study(evidence: Evidence, number: int, run: RunEvidence) -> Iterator
     """Whoever was refused may be a stranger: that is why. Nobody else may."""
     study = evidence.study
     names = {site.name for site in study.sites}
-    rows = Counter((one.round, one.attempt) for one in run.record.attempts)
+    order = [(one.round, one.attempt) for one in run.record.attempts]
+    refusals, sites = list(run.record.refusals), [[*one.sites] for one in run.record.attempts]
+    for what, sound in (
+        ("attempts", order == sorted(order)),
+        ("refusals", refusals == sorted(refusals)),
+        ("sites of an attempt", all(names == sorted({*names}) for names in sites)),
+    ):
+        if not sound:
+            words = f"The record's {what} stand out of order, or one of them twice."
+            yield failure(Flaw.RECORD, words, run=number)
+    rows = Counter(order)
     for (round, attempt), times in rows.items():
         where = ("", number, round, attempt)
         if times > 1:
@@ -48,7 +59,7 @@ def _finished(evidence: Evidence, number: int, run: RunEvidence) -> Iterator[Aud
 
 def _of_steps(evidence: Evidence, number: int, run: RunEvidence) -> Iterator[AuditFailure]:
     """The record names the steps that are here, no other, and every attempt that was asked for."""
-    names = {m.site: m.name for one in evidence.rosters for m in one.roster.members}
+    names = names_by_id(evidence)
     cohorts = {
         (one.step, one.attempt): {names.get(site, "") for site in one.cohort} for one in run.sums
     }

@@ -9,7 +9,7 @@ from privacy.audit.checks.membership import rosters_of
 from privacy.audit.evidence import Evidence, RunEvidence
 from privacy.audit.faults import AuditFailure, Flaw, failure
 from privacy.errors import CraftsflError
-from privacy.secagg.roster import Roster
+from privacy.secagg.roster import Member, Roster
 from privacy.secagg.sealed.closing import check_close, confirms
 from privacy.secagg.sealed.label import (
     ChainDigests,
@@ -45,12 +45,17 @@ class LayoutDigests:
 
 @dataclass(frozen=True, slots=True)
 class OpenSession:
-    """A session that holds: its offer, its digests, and the study as its members had it."""
+    """A session that holds: its offer, its digests, and the study as its members had it.
+
+    `members`: the roster's, by id; `keyed`: the ids of those with a key in it.
+    """
 
     offer: SessionOffer
     digests: SessionDigests
     terms: SealedStudy
     roster: Roster
+    members: Mapping[int, Member]
+    keyed: frozenset[int]
 
 
 def sessions_of(
@@ -60,6 +65,8 @@ def sessions_of(
     held: dict[bytes, OpenSession] = {}
     failures: list[AuditFailure] = []
     rosters = {roster.digest(): roster for roster in rosters_of(evidence)}
+    own = {site.name for site in evidence.study.sites}
+    terms: dict[bytes, SealedStudy] = {}  # by the roster: each costs a moment
     failures += _in_order(evidence.runs[number], number, rosters)
     for stored in evidence.runs[number].sessions:
         roster = rosters.get(stored.offer.roster_digest)
@@ -67,8 +74,16 @@ def sessions_of(
             words = f"Session {stored.offer.session} is of a roster that is not in the history."
             failures.append(failure(Flaw.SESSION, words, run=number))
             continue
+        members = {one.site: one.name for one in roster.members}
+        for name in sorted({members.get(site, "") for site in stored.offer.members} - own):
+            words = f"Session {stored.offer.session} has a member that the study has not."
+            failures.append(failure(Flaw.SESSION, words, name, number))
         try:
-            opened = _opened(evidence.study, stored, roster, layout)
+            known = terms.get(stored.offer.roster_digest) or sealed_study(
+                evidence.study, roster, layout.layout, layout.frozen
+            )
+            terms[stored.offer.roster_digest] = known
+            opened = _opened(stored, roster, known)
         except CraftsflError as error:
             words = f"Session {stored.offer.session}: {error.message}"
             failures.append(failure(Flaw.SESSION, words, run=number))
@@ -108,12 +123,14 @@ def check_requests(
     evidence: Evidence, number: int, sessions: Mapping[bytes, OpenSession]
 ) -> Iterator[AuditFailure]:
     """Each request of a run is signed by the study's coordinator, and rightly labelled."""
-    seen: set[tuple[int, int]] = set()
+    last = (0, 0)
+    opened = {one.label for one in evidence.runs[number].sums}
     for request in evidence.runs[number].requests:
         where = ("", number, request.step, request.attempt)
-        if (request.step, request.attempt) in seen:
-            yield failure(Flaw.REQUEST, "The attempt was asked for twice.", *where)
-        seen.add((request.step, request.attempt))
+        if (request.step, request.attempt) <= last:
+            words = "The attempt was asked for twice, or stands out of order."
+            yield failure(Flaw.REQUEST, words, *where)
+        last = max(last, (request.step, request.attempt))
         if request.opening is not None or request.opened:
             yield failure(Flaw.REQUEST, "It carries what nobody has signed.", *where)
         session = sessions.get(request.session_digest)
@@ -126,6 +143,12 @@ def check_requests(
             yield failure(Flaw.REQUEST, "The study's coordinator has not signed it.", *where)
         if label_for(session, request) != request.label:
             yield failure(Flaw.LABEL, "Its label does not follow from what it is about.", *where)
+        if not epoch_of(session.offer, request.step, request.attempt):
+            yield failure(Flaw.REQUEST, "Its session has no such step or attempt.", *where)
+        if not session.keyed.issuperset(request.cohort):
+            yield failure(Flaw.REQUEST, "It asks a site that has no key in its session.", *where)
+        if request.label in opened and request.slot >= 1000 * session.offer.expiry:
+            yield failure(Flaw.REQUEST, "Its session had ended when answers left.", *where)
         if len(request.cohort) < evidence.study.smallest_cohort:
             yield failure(Flaw.QUORUM, f"{len(request.cohort)} sites were asked.", *where)
 
@@ -181,11 +204,8 @@ def end_notes(evidence: Evidence, number: int) -> Iterator[str]:
         )
 
 
-def _opened(
-    study: Study, stored: StoredMachine, roster: Roster, layout: LayoutDigests
-) -> OpenSession | None:
+def _opened(stored: StoredMachine, roster: Roster, terms: SealedStudy) -> OpenSession | None:
     """The session, checked; None for one that never had its keys, so that nothing was masked."""
-    terms = sealed_study(study, roster, layout.layout, layout.frozen)
     check_offer(stored.offer, terms, roster)
     sd = session_digest(stored.offer)
     check_key_list(stored.keys, stored.offer, sd, roster)
@@ -194,4 +214,11 @@ def _opened(
     kd = keys_digest(sd, stored.keys)
     check_group(stored.group, stored.keys, sd, kd, roster)
     opening = SessionOpening(stored.keys, stored.group)
-    return OpenSession(stored.offer, session_digests(stored.offer, opening), terms, roster)
+    return OpenSession(
+        offer=stored.offer,
+        digests=session_digests(stored.offer, opening),
+        terms=terms,
+        roster=roster,
+        members={member.site: member for member in roster.members},
+        keyed=frozenset(stored.keys.sites),
+    )

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from privacy.audit.checks.charges import by_label
+from privacy.audit.checks.charges import LabelledSteps, asked_for
 from privacy.audit.checks.steps import OpenSession
 from privacy.audit.checks.witnesses import ShownLog
 from privacy.audit.evidence import Evidence, RunEvidence
@@ -38,18 +38,22 @@ class SumReport:
 
 
 def check_sums(
-    evidence: Evidence, number: int, sessions: Mapping[bytes, OpenSession], shown: ShownLog
+    evidence: Evidence,
+    number: int,
+    sessions: Mapping[bytes, OpenSession],
+    ledgers: LabelledSteps,
+    shown: ShownLog,
 ) -> SumReport:
     """All sums of a run, and all vectors of it, with what their sites cosigned of the log."""
     run, report = evidence.runs[number], SumReport()
-    ledgers = {
-        name: by_label(chain.entries, evidence.study.digest())
-        for name, chain in evidence.ledgers.items()
-    }
-    asked = {request.label: request for request in run.requests}
-    read = _Vectors(number, run, ledgers, report, shown)
+    asked = asked_for(run)
+    read, seen = _Vectors(number, run, ledgers, report, shown), set[bytes]()
     for found in run.sums:
         where = ("", number, found.step, found.attempt)
+        if found.label in seen:  # each costs all of its vectors again
+            report.failures.append(failure(Flaw.SUM, "Its sum is there twice.", *where))
+            continue
+        seen.add(found.label)
         request = asked.get(found.label)
         session = None if request is None else sessions.get(request.session_digest)
         if request is None or session is None or not _of(found, request, session):
@@ -62,6 +66,7 @@ def check_sums(
         report.failures += _charged(found, number, session, ledgers)
         _added(found, session, read, report, where)
     read.check_rest(asked, sessions)
+    read.check_order(run.requests)
     report.unopened += _unopened(run, sessions)
     return report
 
@@ -73,9 +78,8 @@ def _unopened(run: RunEvidence, sessions: Mapping[bytes, OpenSession]) -> Iterat
         session = sessions.get(request.session_digest)
         if request.label in opened or session is None:
             continue
-        names = {one.site: one.name for one in session.roster.members}
-        sent = (request.label in run.vectors.get(names.get(s, ""), {}) for s in request.cohort)
-        if all(sent):
+        members = (session.members.get(site) for site in request.cohort)
+        if all(m is not None and request.label in run.vectors.get(m.name, {}) for m in members):
             yield request.step, request.attempt
 
 
@@ -91,7 +95,7 @@ def _charged(
     ledgers: Mapping[str, Mapping[bytes, Entry]],
 ) -> Iterator[AuditFailure]:
     for site in found.cohort:
-        member = session.roster.member(site)
+        member = session.members.get(site)
         name = str(site) if member is None else member.name
         entry = ledgers.get(name, {}).get(found.label)
         if entry is None or entry.state is not State.COMMITTED or not entry.sent:
@@ -109,7 +113,7 @@ def _added(
     """Add the vectors up again, where all of them are here."""
     total, whole = _Total(session.terms.lanes, session.terms.bits), True
     for site in found.cohort:
-        member = session.roster.member(site)
+        member = session.members.get(site)
         sealed = None if member is None else read.take(member, found, session)
         if sealed is None:
             whole = False
@@ -206,6 +210,15 @@ class _Vectors:
                 self._checked(data, member, session, where)
         self._check_named(asked, sessions)
 
+    def check_order(self, requests: tuple[SealedStep, ...]) -> None:
+        """A site's vectors stand as they were asked for: there is one way to list them."""
+        places = {request.label: place for place, request in enumerate(requests)}
+        for name, rows in self._run.vectors.items():
+            found = [places[label] for label in rows if label in places]
+            if found != sorted(found):
+                where = (name, self._number, 0, 0)
+                self._say(Flaw.VECTOR_OTHER, "Its vectors stand out of order.", where)
+
     def _check_named(
         self, asked: Mapping[bytes, SealedStep], sessions: Mapping[bytes, OpenSession]
     ) -> None:
@@ -215,7 +228,10 @@ class _Vectors:
                 request = asked.get(label)
                 session = None if request is None else sessions.get(request.session_digest)
                 member = None if session is None else session.roster.member_named(name)
-                if request is None or member is None or member.site not in request.cohort:
+                if label in self._run.vectors.get(name, {}):
+                    words = "A vector that is here is named by a digest too."
+                    self._say(Flaw.VECTOR_OTHER, words, (name, self._number, 0, 0))
+                elif request is None or member is None or member.site not in request.cohort:
                     words = "The digest of a vector that nobody has asked for."
                     self._say(Flaw.VECTOR_OTHER, words, (name, self._number, 0, 0))
                 elif (name, label) not in self._taken:

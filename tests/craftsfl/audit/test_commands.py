@@ -1,5 +1,6 @@
 """The auditor's commands, as a person runs them."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -8,13 +9,18 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from bench.audit.made import made_auditor
 from craftsfl.audit.commands import app
+from craftsfl.audit.report.figures import site_curves
+from craftsfl.audit.show import WHOSE
 from craftsfl.audit.signing import make_auditor_key
 from craftsfl.audit.sources import sample_bytes
+from craftsfl.audit.tampering.draft import Draft
 from craftsfl.audit.verdict import verify_bundle
+from privacy.audit.evidence import STUDY_FILE, read_evidence
 from privacy.audit.signoff import SignedVerdict
 from privacy.errors import AuditError, ConfigError, CraftsflError
-from tests.craftsfl.audit.made import bundle
+from tests.craftsfl.audit.made import bundle, promoted, promoted_bundle
 
 # What an auditor's machine does not have.
 BLOCKED = """
@@ -176,6 +182,13 @@ def test_the_report_is_a_page_that_needs_nothing_else(tmp_path: Path) -> None:
         *("What is not claimed", "zero-out", "Digests", "Threshold, collusion", "Empirical bound"),
     ):
         assert words in page
+    assert "Hospitals: Hospital north (north); Hospital harbour (harbour)" in page
+    assert "Attempts from 1970-01-01 00:16 UTC to " in page
+    assert "Whose it is, no file can tell" in page
+    assert "Whoever undoes the masks" in page
+    assert "passed at 3 of 3 sites, variance 1.0017 to 1.0017" in page
+    assert "δ&nbsp;=&nbsp;1e-05</span> or less, the sum of the studies’ own" in page
+    assert "What else to know" not in page  # nothing is
     assert page.count("<svg") == 3
     assert page.count('role="img" aria-label="Epsilon of ') == 3
     print_rules = page.index("@media print")
@@ -188,6 +201,17 @@ def test_the_report_is_a_page_that_needs_nothing_else(tmp_path: Path) -> None:
     assert {one["data_curator_type"] for one in basic["data_curators"]} == {""}  # for a person
     assert model["model_name"] in ("Local", "Central", "Shuffle", "Federated", "Varies")
     assert record["deployment"]["privacy_loss"]["privacy_unit"] == "patient"
+
+
+def test_in_a_report_of_many_sites_those_that_are_alike_share_a_curve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    evidence, _ = read_evidence(sample_bytes())
+    assert evidence is not None
+    assert [one.name for one in site_curves(evidence)] == ["north", "harbour", "hillside"]
+    monkeypatch.setattr("craftsfl.audit.report.figures._MOST_FIGURES", 2)
+    (one,) = site_curves(evidence)
+    assert one.name == "north, harbour, hillside"
 
 
 def test_a_report_of_a_broken_bundle_says_so_and_escapes_it(tmp_path: Path) -> None:
@@ -203,3 +227,44 @@ def test_what_is_no_signed_verdict_is_refused() -> None:
     for data in (b"", b"{}", b"[]", b'{"signature":"","verdict":{"version":1}}', b"\xff" * 99):
         with pytest.raises(AuditError, match="not a signed verdict"):
             SignedVerdict.decode(data)
+
+
+def test_an_auditor_signs_only_what_is_of_the_study_and_the_roster_that_they_know(
+    tmp_path: Path,
+) -> None:
+    path, key = tmp_path / "bundle.zip", tmp_path / "auditor.key"
+    path.write_bytes(promoted_bundle())
+    key.write_bytes(made_auditor("promoted").pem(None))
+    key.chmod(0o600)
+    study = promoted().study
+    typed = ["sign", str(path), "--name", "dr-weiss", "--key", str(key)]
+    for option in ("--study", "--roster"):
+        with pytest.raises(AuditError, match="does not hold: other-consortium"):
+            run(*typed, option, "0" * 64)
+    assert list(tmp_path.glob("*.verdict")) == []
+    known = ["--study", study.digest().hex(), "--roster", study.secure_aggregation.roster]
+    code, text = run(*typed, *known)
+    assert (code, WHOSE in text) == (0, False)
+    (signed,) = tmp_path.glob("*.verdict")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert SignedVerdict.decode(signed.read_bytes()).bundle == digest
+    code, text = run(*typed, "-o", str(tmp_path / "again"))
+    assert (code, WHOSE in text) == (0, True)
+
+
+def test_a_manifest_of_which_no_epsilon_can_be_worked_out_has_a_report_all_the_same(
+    tmp_path: Path,
+) -> None:
+    draft = Draft.of(sample_bytes(), "s")
+    text = draft.files[STUDY_FILE].decode()
+    draft.files[STUDY_FILE] = text.replace("delta = 1e-05", "delta = 1e-300", 1).encode()
+    path = tmp_path / "tiny.zip"
+    path.write_bytes(draft.sealed())
+    assert run("report", str(path), "-o", str(tmp_path))[0] == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "Not verified: " in page
+    assert "No ε can be worked out of this manifest, so nothing is promised to anybody" in page
+    assert "below 1e-12 rounding errors would decide" in page
+    assert "What an attacker could tell</h2>" not in page
+    record = json.loads((tmp_path / "registry.json").read_text())
+    assert record["deployment"]["privacy_loss"]["privacy_parameters"] == {"delta": 1e-300}

@@ -9,13 +9,14 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.audit.made import made_auditor
+from craftsfl.audit.champion import GivenChampion
 from craftsfl.audit.commands import app
 from craftsfl.audit.readers_words import readers_words
+from craftsfl.audit.report.figures import report_figures
 from craftsfl.audit.report.write import render_report
 from craftsfl.audit.tampering.draft import Draft
 from craftsfl.audit.verdict import verify_bundle
 from craftsfl.simulation.members import seeded_identity
-from privacy.audit.checks.membership import KnownDigests
 from privacy.audit.checks.promotions import PROMOTIONS_FILE, _champion, _read
 from privacy.audit.faults import Flaw
 from privacy.audit.promotions import (
@@ -57,6 +58,7 @@ def test_whoever_has_a_champion_learns_whether_the_log_promotes_it(tmp_path: Pat
     good = CliRunner().invoke(app, [*typed, str(file)])
     assert good.exit_code == 0, good.output
     assert "Champion   version 1 of run 1" in good.output
+    assert "Given      It holds what run 1 came to: the start of the study and 2" in good.output
     file.write_bytes(adapter() + b"0")
     bad = CliRunner().invoke(app, [*typed, str(file)])
     assert bad.exit_code == 1
@@ -73,7 +75,9 @@ def test_on_which_readers_a_promotion_rests_is_said() -> None:
         read
     )
     assert verdict.evidence is not None
-    assert readers_words(read) in render_report(verdict, verdict.evidence)
+    assert readers_words(read) in render_report(
+        verdict, verdict.evidence, report_figures(verdict.evidence)
+    )
 
 
 def test_readers_who_could_tell_make_no_champion() -> None:
@@ -97,8 +101,11 @@ def test_readers_who_could_tell_make_no_champion() -> None:
 def test_a_study_that_promoted_nothing_has_no_champion() -> None:
     from craftsfl.audit.sources import sample_bytes
 
-    verdict = verify_bundle(sample_bytes(), KnownDigests(champion=DIGEST))
+    verdict = verify_bundle(sample_bytes(), champion=GivenChampion(DIGEST))
     assert [one.fault for one in verdict.failures] == [Flaw.PROMOTION]
+    assert verdict.champion is not None
+    assert not verdict.champion.recomputed
+    assert "It was never promoted" in verdict.not_recomputed[-1]
 
 
 def test_verdicts_of_strangers_do_not_make_a_champion() -> None:
