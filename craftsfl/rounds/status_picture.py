@@ -119,7 +119,9 @@ def failed_lines(status: RunStatus) -> Iterator[str]:
     told += [item for item in status.history if item.reason and item not in told]
     told.sort(key=lambda item: (item.round, item.attempt), reverse=True)
     for item in told[:MOST_NAMED]:
-        out = ", ".join(dropped_text(site) for site in item.sites if site.reason)
+        # What the attempt's own reason says of a site is not said twice.
+        left = [site for site in item.sites if site.reason and site.reason not in item.reason]
+        out = ", ".join(dropped_text(site) for site in left)
         what = f"{item.state}: {item.reason}" if item.reason else f"{item.state} without:"
         yield f"{status.unit} {item.round}, attempt {item.attempt} {what} {out}".rstrip()
     if len(told) > MOST_NAMED:

@@ -136,7 +136,17 @@ def site_join(
         ) from None
     if not joined:
         raise typer.Exit(1)
-    typer.echo(f"Joined. Next: craftsfl site serve {shlex.quote(str(settings))}")
+    typer.echo(f"Joined. Next: {_next(settings)}")
+
+
+def _next(settings: Path) -> str:
+    """How the study begins here: an agent that runs goes on with the one before until then."""
+    from client.agent.state import StateFolder, lock_is_held
+    from client.settings import load_site
+
+    if lock_is_held(StateFolder(load_site(settings).agent.state).agent_lock):
+        return f"craftsfl site reload {shlex.quote(str(settings))}, since this site serves already"
+    return f"craftsfl site serve {shlex.quote(str(settings))}"
 
 
 def _confirmed(question: str) -> bool:
