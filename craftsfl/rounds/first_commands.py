@@ -74,7 +74,10 @@ def rounds_init(
     port: Annotated[
         int | None,
         typer.Option(
-            help="Where to listen, if a proxy has the address's own port.", rich_help_panel=_Where
+            help="Where to listen, if a proxy has the address's own port.",
+            min=1,
+            max=65535,
+            rich_help_panel=_Where,
         ),
     ] = None,
     authority: Annotated[

@@ -27,7 +27,7 @@ _REMAKE: Final = (
 )
 _RESTORE: Final = (
     "Every hospital has a copy, ca.pem beside its site.toml, and the invitation holds it: craftsfl "
-    "rounds renew consortium.toml puts it back from there."
+    f"rounds renew consortium.toml puts it back from there. {_GUIDE}"
 )
 _COPIED: Final = (
     "If others could have copied it: craftsfl rounds renew consortium.toml --new-key. Else chmod "

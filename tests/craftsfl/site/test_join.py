@@ -370,6 +370,8 @@ def test_a_second_study_takes_the_next_slice_of_the_same_budget(
 def test_who_wants_a_smaller_lifetime_budget_gets_it(world: World) -> None:
     world.join("north", "--lifetime-epsilon", 8)
     assert load_policy(world.folder / "north" / "policy.toml").epsilon == 8
+    for no in (0, 1e9, "inf", "nan"):
+        assert "is no budget" in world.refused("harbour", "--lifetime-epsilon", no).message
     error = world.refused("harbour", "--lifetime-epsilon", 4)
     assert "the lifetime budget would be 4" in error.message
 
