@@ -97,6 +97,8 @@ def _download(client: MlflowClient, version: ModelVersion, folder: Path, source:
 
 def _client(tracking_uri: str | None) -> MlflowClient:
     os.environ.update(_SILENT)
+    # A person waits: MLflow's own seven tries take four minutes before it says a word.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):
