@@ -22,6 +22,7 @@ from privacy.config import (
 )
 from privacy.errors import DeploymentError
 from privacy.events import ALWAYS_CHARGED, Observer
+from privacy.home import from_home
 from privacy.mechanisms.registry import mechanism_names
 from privacy.secagg.offer import SMALLEST_COHORT
 from privacy.study.pooled import LEAST_GRID
@@ -324,7 +325,7 @@ def _is_hex_digest(text: str) -> bool:
 def _resolved(value: object, folder: Path) -> object:
     """`value` with every relative path in it made absolute; tables come back as dicts."""
     if isinstance(value, Path):
-        return Path(os.path.normpath(folder / value.expanduser()))
+        return Path(os.path.normpath(folder / from_home(value)))
     if isinstance(value, Strict):
         return {name: _resolved(getattr(value, name), folder) for name in type(value).model_fields}
     return value

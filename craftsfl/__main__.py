@@ -16,7 +16,9 @@ def main() -> None:
         sys.exit(words)
     os.environ["PYTHONSAFEPATH"] = "1"  # -P for whatever this starts, workers of a pool included
     from craftsfl.cli import main as command_line
+    from craftsfl.spelling_out import spell_out
 
+    spell_out(sys.stdout, sys.stderr)
     command_line()
 
 

@@ -17,6 +17,7 @@ from model.fitness import check_base
 from model.names import quoted
 from privacy.error_ids import ErrorId
 from privacy.errors import ModelError
+from privacy.home import from_home, own_home
 from privacy.study.manifest import Base
 from privacy.visible import marked
 
@@ -29,7 +30,7 @@ def base_cache() -> Path:
     if root:
         return Path(root) / "bases"
     platform = os.environ.get("XDG_CACHE_HOME")
-    return (Path(platform) if platform else Path.home() / ".cache") / "craftsfl" / "bases"
+    return (Path(platform) if platform else own_home() / ".cache") / "craftsfl" / "bases"
 
 
 def install_base(folder: Path) -> str:
@@ -129,7 +130,7 @@ def _local_folder(source: str, root: Path | None) -> Path | None:
                 "Make it with `craftsfl model pretrain`, or run from a full checkout.",
             )
         return shipped
-    path = (root or Path()) / Path(source).expanduser()
+    path = (root or Path()) / from_home(source)
     return path if path.is_dir() else None
 
 

@@ -80,6 +80,11 @@ def load_toml(path: Path, model: type[_Settings]) -> _Settings:
         ) from None
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder.", "Name the file in it.") from None
+    except PermissionError:
+        raise ConfigError(
+            f"{path} cannot be read: this user may not.",
+            "Run this as the user to whom it belongs (ls -l names that one).",
+        ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
     except RecursionError:

@@ -18,8 +18,10 @@ _LONG_KEY: Final = re.compile(rf"(?<![A-Za-z0-9_-]){_PART}(?:\.[ \t]*+{_PART}){{
 def read_toml(text: str) -> dict[str, Any]:
     """The values of a TOML file; ValueError, or RecursionError, for what is none.
 
-    Refused in addition to what the standard library refuses: a key of more than 64 parts.
+    Refused in addition to what the standard library refuses: a key of more than 64 parts. Read in
+    addition: a byte order mark at the beginning, which nobody sees and some editors write.
     """
+    text = text.removeprefix("\ufeff")
     if _LONG_KEY.search(text):
         raise ValueError("a key has too many parts")
     return tomllib.loads(text)

@@ -17,9 +17,10 @@ from privacy.secagg.roster import Roster
 from privacy.wire.bodies import Hello, Refusal, SignedFacts, SiteFacts
 from privacy.wire.envelope import Envelope
 from privacy.wire.signing import RosterSignature
+from server.absentees import awaited_words, troubles_of, unheard_sites
 from server.context import RunContext
 from server.contradictions import layout_contradiction, study_contradiction
-from server.events import NodeRefused, SiteJoined, SiteMissing, SiteRefused
+from server.events import NodeRefused, RunWaiting, SiteJoined, SiteMissing, SiteRefused
 from server.messages import FlowerFailure, Reply, Request
 from server.nodes import TRY_AGAIN, Attendee, Node, refused_words
 
@@ -40,12 +41,19 @@ class Attendance:
     def gather(self, while_waiting: Callable[[], None] = lambda: None) -> None:
         """Greet nodes until every site of the study has answered or the join deadline passes."""
         clock, timing = self._context.clock, self._context.timing
-        deadline = clock.monotonic() + timing.join
-        while not self._complete() and clock.monotonic() < deadline:
+        began = clock.monotonic()
+        told = ""
+        while not self._complete() and clock.monotonic() < began + timing.join:
             self.greet()
             self.listen()
             while_waiting()
+            words = self._awaited() if clock.monotonic() >= began + timing.tell else ""
+            if words and words != told:
+                told = words
+                self._context.store.awaits(words)
+                self._context.emit(RunWaiting(words))
             clock.sleep(timing.poll)
+        self._context.store.awaits("")
 
     def greet(self, since: float | None = None) -> None:
         """Greet the nodes whose turn it is: those that have not answered at all, or not `since`."""
@@ -285,17 +293,18 @@ class Attendance:
 
         Refusals do not count: any node can refuse, as nobody signs a refusal.
         """
-        named = {entry.facts.name for entry in self._nodes.values() if entry.facts}
-        return all(site.name in named for site in self._context.study.sites)
+        return not unheard_sites(self._context.study, self._nodes)
+
+    def _awaited(self) -> str:
+        context = self._context
+        return awaited_words(context.study, self._nodes, context.exchange.nodes())
 
     def _why_missing(self, name: str) -> str:
         """Nobody proved that name: say what is known about the nodes that speak for no site."""
         signing = self._context.signing
         if signing is not None and (words := signing.missing(name)):
             return words
-        troubles = sorted(
-            {entry.trouble for entry in self._nodes.values() if entry.trouble and not entry.facts}
-        )
+        troubles = troubles_of(self._nodes)
         if not troubles:
             return "It did not connect in time. Ask the site to start its gateway and agent."
         return "It did not join. Nodes that speak for no site report: " + " / ".join(troubles)

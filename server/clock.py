@@ -45,6 +45,7 @@ class Timing:
     """
 
     join: float = 180.0  # until all sites have answered
+    tell: float = 10.0  # until it is said which of them have not
     poll: float = 0.1  # between two checks for replies
     first_pause: float = 1.0  # before asking a site again; doubles up to `longest_pause`
     longest_pause: float = 5.0

@@ -118,7 +118,10 @@ class AttemptGate:
     def _sites(self, present: list[Attendee]) -> str:
         absent = self._roll.absent(present)
         needed = self._context.study.smallest_cohort
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(absent.items()))
+        alike: dict[str, list[str]] = {}
+        for name, reason in sorted(absent.items()):
+            alike.setdefault(reason, []).append(name)
+        reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in alike.items())
         return f"{', '.join(sorted(absent))} ({len(present)} of {needed} are there). {reasons}"
 
     def _wait(self, what: str) -> None:

@@ -75,6 +75,7 @@ class Participant:
     failures: int = 0
     unreachable_since: float | None = None
     dropped: str = ""
+    put_off: str = ""  # why it said last that it cannot begin yet
 
     @property
     def name(self) -> str:
@@ -189,6 +190,7 @@ class Participants:
         else:
             passes = answer.reason in TRY_AGAIN and self._patient(participant)
             words = refused_words(answer)
+            participant.put_off = words if passes else ""
         if passes:
             participant.due = self._context.clock.monotonic() + participant.pause
             participant.pause = min(participant.pause * 2, self._context.timing.longest_pause)

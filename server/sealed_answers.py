@@ -166,6 +166,8 @@ class StepAnswers:
 
     def _refused(self, participant: Participant, refusal: SecAggRefusal) -> None:
         words = explain_check(refusal.check)
+        if refusal.check is Check.SLOT and participant.put_off:
+            words = f"Its slot had passed when it could begin. It said: {participant.put_off}"
         if refusal.check is Check.FALSE_SUM:
             self._doubts.add(participant.name)
         if refusal.check in _SESSION_OVER:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from privacy.config import Count, Positive, SiteName, Strict, VariableName, load_toml
+from privacy.home import from_home
 
 
 class TrackingSettings(Strict):
@@ -147,7 +148,7 @@ def load_consortium(path: Path) -> ConsortiumSettings:
 def _resolved(value: object, folder: Path) -> object:
     """`value` with all paths made absolute; tables become dicts."""
     if isinstance(value, Path):
-        return Path(os.path.normpath(folder / value.expanduser()))
+        return Path(os.path.normpath(folder / from_home(value)))
     if isinstance(value, tuple):
         return tuple(_resolved(item, folder) for item in value)
     if isinstance(value, Strict):

@@ -1,8 +1,8 @@
 """The boundary of the agent: errors stop here, and what is said about them names no patient.
 
 An exception's text, and the values in a traceback, can contain a caption or a file name. So the log
-gets the type and the place in the code, and the text only of our own errors, which by rule are free
-of patients' data (see `privacy.errors`).
+gets the text only of our own errors, which by rule are free of patients' data (see
+`privacy.errors`), and of all the type and the place in the code.
 """
 
 from __future__ import annotations
@@ -49,15 +49,22 @@ def contained(
 
 
 def describe(error: BaseException) -> Failure:
-    """The type and the place of `error`, and its text where that is free of patients' data."""
+    """The text of `error` where that is free of patients' data; then its type and place.
+
+    People read the words, and whoever gives support the rest.
+    """
+    if isinstance(error, CraftsflError) and not isinstance(error, DataError):
+        return Failure(f"{error} ({kind_and_place(error)})")
+    if isinstance(error, OSError) and error.strerror:
+        return Failure(f"{error.strerror} ({kind_and_place(error)})")
+    return Failure(f"an error whose words may name a patient ({kind_and_place(error)})")
+
+
+def kind_and_place(error: BaseException) -> str:
+    """The type of `error` and, once it was raised, the place in the code."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    text = f"{type(error).__name__}{place}"
-    if isinstance(error, CraftsflError) and not isinstance(error, DataError):
-        return Failure(f"{text}: {error}")
-    if isinstance(error, OSError) and error.strerror:
-        return Failure(f"{text}: {error.strerror}")
-    return Failure(text)
+    return f"{type(error).__name__}{place}"
 
 
 def configure_logs(who: str = "") -> None:

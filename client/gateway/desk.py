@@ -85,8 +85,9 @@ _REFUSED: Final = {
     "Compare the study files with the operator.",
     Reason.UNKNOWN_KIND: "The coordinator sent a kind of message that this version does not know. "
     "Compare the versions of craftsfl with the operator.",
-    Reason.WRONG_STUDY: "The coordinator runs another study, or another version of it, than this "
-    "site's study file. Ask the operator for the file in force.",
+    Reason.WRONG_STUDY: "The coordinator runs another study, or another version of it, than the "
+    "agent. If this site has just joined it: craftsfl site reload. Else ask the operator for the "
+    "newest invitation, or for the study file in force.",
     Reason.WRONG_LAYOUT: "The coordinator's model has another adapter layout. Compare base and "
     "study file with the operator.",
     Reason.BUDGET: "The agent refused a round: it would exceed this site's privacy budget "
@@ -195,8 +196,8 @@ class Desk:
             return
         if isinstance(body, Refusal):
             self.refused(body.reason)
-        else:
-            self._said.pop("refusal", None)  # the next refusal is news
+        elif self._said.pop("refusal", None):  # the next refusal is news
+            self._write(f"{DESK_MARK}The agent answers the coordinator again.")
 
     def _words(self, trouble: FleetTrouble) -> str:
         if trouble.trouble is Trouble.NOT_ADMITTED:

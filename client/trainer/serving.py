@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from client.agent.boundary import Failure, contained, describe
+from client.agent.boundary import Failure, contained, describe, kind_and_place
 from client.trainer.channel import Channel
 from client.trainer.frames import (
     ENCODING_TILES,
@@ -167,7 +167,7 @@ def _fault(error: BaseException) -> Failure:
     """As `describe`, and whether it was the memory: libraries say that in many ways."""
     text = str(error).lower()
     if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
-        return _OutOfMemory(f"out of memory, {describe(error).text}")
+        return _OutOfMemory(f"out of memory, {kind_and_place(error)}")
     return describe(error)
 
 

@@ -11,6 +11,7 @@ import torch
 from model.base import Pipeline
 from model.encoders import ImageEncoder, ImageTextEncoder, load_encoder, load_image_text_encoder
 from model.losses import feature_side
+from privacy.home import from_home
 from privacy.study.manifest import Study
 from privacy.study.stage_two import Encoder
 
@@ -79,5 +80,5 @@ def phrases_of(
 
 
 def _source(encoder: Encoder, root: Path | None) -> str:
-    folder = (root or Path()) / Path(encoder.source).expanduser()
+    folder = (root or Path()) / from_home(encoder.source)
     return str(folder) if folder.is_dir() else encoder.source

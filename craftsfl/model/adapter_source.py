@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from model.generation.adapter import file_digest
 from model.origin import DIGEST_TAG
 from privacy.errors import ConfigError, DeploymentError, ModelError
+from privacy.home import from_home
 from server.mlflow_trouble import mlflow_trouble
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def find_adapter(source: str, tracking_uri: str | None, folder: Path) -> FoundAd
     own choice (MLFLOW_TRACKING_URI). Raises `ConfigError`, `DeploymentError`, `ModelError`.
     """
     if not source.startswith(SCHEME):
-        path = Path(source).expanduser()
+        path = from_home(source)
         if not path.is_file():
             raise ConfigError(
                 f"{source} is not a file.",
@@ -96,6 +97,8 @@ def _download(client: MlflowClient, version: ModelVersion, folder: Path, source:
 
 def _client(tracking_uri: str | None) -> MlflowClient:
     os.environ.update(_SILENT)
+    # A person waits: MLflow's own seven tries take four minutes before it says a word.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):

@@ -33,11 +33,18 @@ def back_up(settings: Path, folder: Path) -> list[str]:
     """
     consortium = load_consortium(settings)
     link = superlink_of(consortium)
+    if not consortium.state.exists() and not link.folder.exists():
+        raise DeploymentError(
+            "There is nothing to copy yet: no coordinator has served here.",
+            "Copy the settings and keys as files; the rest begins with craftsfl rounds serve.",
+            id=ErrorId.NO_RUN,
+        )
     keep_files_private()
     try:
         folder.mkdir(mode=0o700, parents=True)
         for name, source in (("state", consortium.state), ("superlink", link.folder)):
-            _copy(source, folder / name)
+            if source.exists():  # either is made when it is first needed
+                _copy(source, folder / name)
         keep_files_private(folder)  # whatever the originals' modes were
     except FileExistsError:
         raise ConfigError(f"{folder} exists.", "Name a new folder for every copy.") from None

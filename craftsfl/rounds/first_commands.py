@@ -74,7 +74,10 @@ def rounds_init(
     port: Annotated[
         int | None,
         typer.Option(
-            help="Where to listen, if a proxy has the address's own port.", rich_help_panel=_Where
+            help="Where to listen, if a proxy has the address's own port.",
+            min=1,
+            max=65535,
+            rich_help_panel=_Where,
         ),
     ] = None,
     authority: Annotated[
@@ -155,15 +158,22 @@ def rounds_renew(
         Path | None,
         typer.Option(help="ca.key, wherever it is kept; by default beside the authority."),
     ] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="A further DNS name or address that it is for; repeatable."),
+    ] = None,
+    new_key: Annotated[
+        bool, typer.Option("--new-key", help="For a new key: others may have the present one.")
+    ] = False,
 ) -> None:
     """Make the next certificate, by the same authority and for the same names.
 
-    The hospitals notice nothing: they trust the authority. It counts once
-    craftsfl rounds serve has been restarted.
+    Also where certificate or key are lost. The hospitals notice nothing: they
+    trust the authority. It counts once craftsfl rounds serve has been restarted.
     """
-    from craftsfl.rounds.renewing import renew_consortium
+    from craftsfl.rounds.renewing import Renewing, renew_consortium
 
-    for line in renew_consortium(settings, authority_key):
+    for line in renew_consortium(Renewing(settings, authority_key, name or (), new_key)):
         typer.echo(line)
 
 

@@ -10,6 +10,7 @@ Nothing is ever overwritten: a second `init` in the same folder makes nothing.
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import json
 import re
 import shlex
@@ -32,6 +33,7 @@ from model.cache import install_base
 from privacy.config import check
 from privacy.errors import ConfigError
 from privacy.files import write_public
+from privacy.home import from_home
 from privacy.study.manifest import Study, load_study
 from privacy.visible import marked
 from server.own_key import make_coordinator_key
@@ -73,7 +75,7 @@ def found_consortium(asked: Founding) -> Iterator[str]:
     Everything that can be wrong is found before the first file is written. Raises `CraftsflError`.
     """
     host, port = _address(asked.address)
-    folder = asked.folder.expanduser().absolute()
+    folder = from_home(asked.folder).absolute()
     _check_free(folder)
     given = {
         "consortium": asked.consortium,
@@ -147,6 +149,19 @@ def _address(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def check_host(name: str) -> None:
+    """Raise `ConfigError` unless `name` is a DNS name or an address."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        if not re.fullmatch(_HOST, name):
+            raise ConfigError(
+                f"{marked(name)} is neither a DNS name nor an address.",
+                "Give the name by which the hospitals reach this machine, without a port, for "
+                "instance consortium.example.org.",
+            ) from None
+
+
 def _check_free(folder: Path) -> None:
     there = next((name for name in _MADE if (folder / name).exists()), None)
     if there is not None:
@@ -185,7 +200,7 @@ def _settings_text(
 
 def _named(path: Path, folder: Path) -> str:
     """A file of the consortium's own folder relative to it, any other by its whole path."""
-    whole = path.expanduser().absolute()
+    whole = from_home(path).absolute()
     return str(whole.relative_to(folder) if whole.is_relative_to(folder) else whole)
 
 

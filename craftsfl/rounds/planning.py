@@ -31,6 +31,7 @@ from model.digest import folder_digest
 from privacy.config import check
 from privacy.errors import ConfigError
 from privacy.files import write_public
+from privacy.home import from_home
 from privacy.study.manifest import Adapter, Site, Study, load_study
 from privacy.visible import marked
 from privacy.wire.bodies import SITE_NAME
@@ -84,7 +85,7 @@ def plan_of(options: PlanOptions) -> StudyPlan:
 
 def base_folder(source: str) -> Path:
     """Of "tiny" or of a folder: a plan downloads nothing. Raises `ConfigError` or `ModelError`."""
-    if source != SHIPPED_BASE and not Path(source).expanduser().is_dir():
+    if source != SHIPPED_BASE and not from_home(source).is_dir():
         raise ConfigError(
             f"The base {marked(source)} is not a folder here.",
             'Give "tiny", or the folder of a base; a plan downloads nothing.',

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from privacy.study.manifest import Study, load_study
 from server.champion import CHAMPION, Champions, Move
 from server.clock import SystemClock
 from server.demands import Candidate, DemandAnswer, demand_answers
-from server.figures import DIGEST_OF_STUDY, RUN_TAG
+from server.figures import DIGEST_OF_STUDY, RUN_TAG, user_name
 from server.log_between_runs import bring_log_up_to_date
 from server.model_card import AdapterFacts
 from server.promotion_record import PromotionRecord
@@ -245,7 +244,7 @@ def _move(
         return
     # On disk first: a champion of which the log will never know cannot come about.
     PromotionRecord(consortium.promotions_file()).add(row)
-    champions.move(Move(version, back, int(SystemClock().time()), getpass.getuser()))
+    champions.move(Move(version, back, int(SystemClock().time()), user_name()))
     _log_it(consortium, study)
     typer.echo(f"Done: version {version} is the champion. Undo: {_undo(back, present)}")
 

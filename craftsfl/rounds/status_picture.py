@@ -119,11 +119,17 @@ def failed_lines(status: RunStatus) -> Iterator[str]:
     told += [item for item in status.history if item.reason and item not in told]
     told.sort(key=lambda item: (item.round, item.attempt), reverse=True)
     for item in told[:MOST_NAMED]:
-        out = ", ".join(dropped_text(site) for site in item.sites if site.reason)
+        # What the attempt's own reason says of a site is not said twice.
+        left = [site for site in item.sites if site.reason and not _is_said(site, item.reason)]
+        out = ", ".join(dropped_text(site) for site in left)
         what = f"{item.state}: {item.reason}" if item.reason else f"{item.state} without:"
         yield f"{status.unit} {item.round}, attempt {item.attempt} {what} {out}".rstrip()
     if len(told) > MOST_NAMED:
         yield f"and {len(told) - MOST_NAMED} earlier ones: craftsfl rounds status --all"
+
+
+def _is_said(site: PartStatus, reason: str) -> bool:
+    return f"{site.name}: {site.reason}" in reason
 
 
 def dropped_text(site: PartStatus) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from model.names import quoted
 from privacy.errors import ModelError
+from privacy.home import from_home
 from privacy.visible import marked
 
 # The `source`s that mean encoders that ship with craftsfl, and their folders under weights/.
@@ -121,7 +122,7 @@ def _locate(source: str, online: bool) -> Path:
                 "Make it with `craftsfl model pretrain-encoder`, or run from a full checkout.",
             )
         return shipped
-    folder = Path(source).expanduser()
+    folder = from_home(source)
     return folder if folder.is_dir() else _from_hub(source, online)
 
 

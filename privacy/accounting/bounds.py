@@ -46,4 +46,7 @@ def check_epsilon(epsilon: float) -> None:
     """Raise `AccountingError` unless `epsilon` is a real number above 0 and at most 1e6."""
     real = isinstance(epsilon, (int, float)) and not isinstance(epsilon, bool)
     if not (real and math.isfinite(epsilon) and 0 < epsilon <= MAX_EPSILON):
-        raise AccountingError(f"epsilon is {epsilon!r}; it must be above 0 and finite.")
+        raise AccountingError(
+            f"epsilon is {epsilon!r}; it must be above 0 and at most {MAX_EPSILON:g}.",
+            "Use 1 to 8: above 30 it promises a patient nothing worth the name.",
+        )

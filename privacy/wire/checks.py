@@ -170,8 +170,8 @@ _EXPLANATIONS = {
     "Send it all opened sums; if it happens again, compare versions.",
     Check.SUMS: "The site knows other opened sums, or not all of them. Send it all opened sums; if "
     "it happens again, distrust the server.",
-    Check.SLOT: "The slot has passed, or lies behind the session's end. "
-    "Compare the clocks of server and site, then start a new attempt.",
+    Check.SLOT: "The slot has passed, or lies behind the session's end: the site was not ready in "
+    "time, or a clock is off. Compare the clocks of server and site if it happens again.",
     Check.COHORT_CHANGES: "The cohort has changed more often than the study allows. "
     "Wait for the sites that are missing.",
     Check.FALSE_SUM: "An opened sum is not the sum of what the sites have sent. Try that step "

@@ -82,7 +82,8 @@ _EXPLANATIONS = {
     Reason.WRONG_STUDY: Guidance(
         "The site takes part in another study, or in another version of this one.",
         _PART,
-        "Give every site the study file that the server reads.",
+        "Each site joins with the newest invitation (craftsfl site join), then craftsfl site serve "
+        "or reload; without invitations, give it the study file that the server reads.",
     ),
     Reason.WRONG_LAYOUT: Guidance(
         "The site's model has another adapter layout.",

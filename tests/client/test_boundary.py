@@ -17,18 +17,23 @@ from client.agent.boundary import (
 )
 from privacy.errors import DataError, LedgerError
 
+SILENT = "an error whose words may name a patient"
+
 
 def failing(error: BaseException) -> None:
     raise error
 
 
+HERE = f"test_boundary.py:{failing.__code__.co_firstlineno + 1}"
+
+
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (ValueError("canary"), "ValueError at test_boundary.py:22"),
-        (DataError("canary", "canary"), "DataError at test_boundary.py:22"),
-        (LedgerError("Full."), "LedgerError at test_boundary.py:22: Full."),
-        (OSError(28, "Disk full", "canary"), "OSError at test_boundary.py:22: Disk full"),
+        (ValueError("canary"), f"{SILENT} (ValueError at {HERE})"),
+        (DataError("canary", "canary"), f"{SILENT} (DataError at {HERE})"),
+        (LedgerError("Full."), f"Full. (LedgerError at {HERE})"),
+        (OSError(28, "Disk full", "canary"), f"Disk full (OSError at {HERE})"),
     ],
 )
 def test_only_texts_of_our_own_errors_are_told(error: Exception, text: str) -> None:
@@ -42,7 +47,7 @@ def test_results_and_interrupts_pass() -> None:
 
 
 def test_an_error_that_was_never_raised_has_no_place() -> None:
-    assert describe(ValueError("canary")) == Failure("ValueError")
+    assert describe(ValueError("canary")) == Failure(f"{SILENT} (ValueError)")
 
 
 def test_libraries_lose_their_handlers(caplog: pytest.LogCaptureFixture) -> None:

@@ -85,6 +85,18 @@ def test_a_key_of_another_table_is_not_corrected_to_itself(tmp_path: Path) -> No
         load_toml(tmp_path, Outer)
 
 
+def test_another_users_file_names_whose_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(path: Path, encoding: str) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", closed)
+    with pytest.raises(ConfigError, match="this user may not") as caught:
+        load_toml(tmp_path / "site.toml", Strict)
+    assert "as the user to whom it belongs" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("text", "says", "cure"),
     [

@@ -19,6 +19,13 @@ def test_a_key_of_very_many_parts_is_refused_at_once(text: str) -> None:
         read_toml(text)
 
 
+def test_a_mark_that_nobody_sees_is_passed_over() -> None:
+    """Windows' editors begin a file with it. Elsewhere in a file it stays a mistake."""
+    assert read_toml("\ufeffepsilon = 8.0\n") == {"epsilon": 8.0}
+    with pytest.raises(ValueError, match="Invalid statement"):
+        read_toml("\ufeff\ufeffepsilon = 8.0\n")
+
+
 def test_everything_else_is_as_it_was() -> None:
     sentences = " ".join(f"Word. And 1.5 more{i}." for i in range(50))
     text = f'a.b.c = 1\nprompts = ["{sentences}", "a.b.c.d.e"]\nlong = "{"a" * 100_000}"\n'

@@ -8,7 +8,9 @@ import pytest
 
 from privacy.errors import FederationError
 from privacy.wire.reasons import Reason
+from server.absentees import awaited_words
 from server.inprocess import Fail
+from server.nodes import Node
 from server.rounds import run_federation
 from server.status import read_status
 from server.tables import RunState, SiteState
@@ -50,6 +52,35 @@ def test_a_site_that_contradicts_the_study_is_refused(
     stored = next(site for site in status.sites if site.name == facts.get("name", "north"))
     assert (stored.state, stored.reason) == (SiteState.REFUSED, refused["reason"])
     assert {item.updates for item in status.history} == {3}
+
+
+def test_who_is_not_there_yet_is_told_before_the_deadline(world: FourSites, events: Events) -> None:
+    world.sites["north"].refusals = [Reason.NOT_READY] * 6
+    run_federation(world.federation())
+    words = [event["reason"] for event in events("run-waiting")]
+    assert words == [
+        "north (3 of 4 are there). Nodes that speak for no site report: The site's agent is still "
+        "loading its model. Try again shortly."
+    ]
+    assert events("site-missing") == []
+    assert read_status(world.url).awaited == ""
+
+
+@pytest.mark.parametrize(
+    ("nodes", "online", "words"),
+    [
+        ({}, [], "No other gateway is connected."),
+        ({}, [1], "Gateways that have not answered yet: 1."),
+        ({1: "It has paused."}, [1], "Nodes that speak for no site report: It has paused."),
+    ],
+)
+def test_what_is_known_of_who_is_not_there(
+    world: FourSites, nodes: dict[int, str], online: list[int], words: str
+) -> None:
+    known = {node: Node(0.0, 1.0, trouble=trouble) for node, trouble in nodes.items()}
+    told = awaited_words(world.study, known, online)
+    names = ", ".join(site.name for site in world.study.sites)
+    assert told == f"{names} (0 of 4 are there). {words}"
 
 
 def test_a_stranger_is_refused_by_its_node(world: FourSites, events: Events) -> None:
@@ -94,7 +125,9 @@ def test_too_few_sites_are_waited_for_and_named(world: FourSites) -> None:
         run_federation(world.federation())
     status = read_status(world.url)
     assert status.state is RunState.WAITING
-    assert re.match(r"harbour, hillside \(2 of 3 are there\)\. harbour: .*", status.awaited)
+    assert re.match(
+        r"harbour, hillside \(2 of 3 are there\)\. harbour, hillside: .*", status.awaited
+    )
     assert status.history == ()
 
 

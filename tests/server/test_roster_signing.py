@@ -81,7 +81,7 @@ def test_until_enough_have_signed_the_run_waits_and_says_for_whom(
     with pytest.raises(WaitsForEver):
         run_federation(signing.federation())
     awaited = read_status(world.url).awaited
-    assert "hillside: It has not signed the roster yet: there, craftsfl site join" in awaited
+    assert "hillside, lakeside: It has not signed the roster yet: there, craftsfl site" in awaited
     assert "north: It waits for others to sign the roster, which lacks 1 more." in awaited
     assert read_status(world.url).history == ()
     assert len(read_rosters(signing.file)[-1].signatures) == 2  # kept for the next ServerApp

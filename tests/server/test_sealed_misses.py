@@ -13,9 +13,10 @@ from craftsfl.simulation.members import SimulatedMembers
 from privacy.errors import FederationError
 from privacy.ledger import State
 from privacy.secagg.sealed.server import SealedServer
-from privacy.wire.bodies import Hello
+from privacy.wire.bodies import Hello, Refusal
 from privacy.wire.checks import Check
 from privacy.wire.envelope import Envelope, open_envelope, seal
+from privacy.wire.reasons import Reason
 from privacy.wire.sealed import OpenedSum, SealedCollect, SealedStep, StepForm
 from privacy.wire.secagg import SecAggRefusal
 from privacy.wire.session import SessionGroup, SessionKeys, SessionOffer
@@ -27,6 +28,7 @@ from tests.server.sealed import LARGE, SealedWorld
 
 FOUR = SimulatedMembers.seeded(NAMES[:4], consortium="pooled")
 _ANSWERED_TWICE = 2
+_PAUSED_ANSWERS = 9  # longer than a slot, at growing intervals
 
 
 def four(make: Callable[..., SealedWorld], rounds: int = 4, **changes: Any) -> SealedWorld:
@@ -89,6 +91,32 @@ def test_an_agent_that_was_restarted_costs_an_attempt_and_a_session(
     # The new agent had no adapter, and has worked the old ones' out from the sums.
     chains = {agent._chain.current.state_digest for agent in world.sites.agents.values()}
     assert len(chains) == 1
+
+
+def test_a_site_whose_slot_passed_while_it_paused_is_told_as_that(
+    pooled: Callable[..., SealedWorld], events: Any
+) -> None:
+    """And not as a clock that is off."""
+    world = pooled(cohort={"min_sites": 3, "round_deadline": 120.0, "reply_slot": 10.0})
+    second, node = asks_for(2), world.nodes["hillside"]
+    handle, paused = world.handlers[node], []
+
+    def pausing(request: bytes) -> bytes:
+        if second(request) and len(paused) < _PAUSED_ANSWERS:
+            paused.append(request)
+            envelope = open_envelope(request, limit=LARGE)
+            return seal(replace(envelope, body=Refusal(Reason.PAUSED)))
+        return handle(request)
+
+    world.handlers[node] = pausing
+    run_federation(world.federation())
+    assert outcomes(read_status(world.url))[1:3] == [(2, 1, "failed", 0), (2, 2, "finished", 3)]
+    (dropped,) = events("site-dropped")
+    assert (
+        "Its slot had passed when it could begin. It said: The hospital has paused"
+        in (dropped["reason"])
+    )
+    assert charges(world) == [3, 3, 3]
 
 
 def test_an_agent_that_is_restarted_within_a_step_costs_that_step_and_a_session(

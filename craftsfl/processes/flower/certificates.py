@@ -20,7 +20,19 @@ from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
 
 WARN_DAYS: Final = 14
-_GUIDE = "docs/operator.md, The certificate, says what it needs and how to make one."
+_GUIDE: Final = "docs/operator.md, The certificate, says what it needs and how to make one."
+_REMAKE: Final = (
+    "One that craftsfl rounds init made: craftsfl rounds renew consortium.toml makes another, by "
+    f"the same authority. {_GUIDE}"
+)
+_RESTORE: Final = (
+    "Every hospital has a copy, ca.pem beside its site.toml, and the invitation holds it: craftsfl "
+    f"rounds renew consortium.toml puts it back from there. {_GUIDE}"
+)
+_COPIED: Final = (
+    "If others could have copied it: craftsfl rounds renew consortium.toml --new-key. Else chmod "
+    "600 it."
+)
 _RENEW: Final = "Renew it (craftsfl rounds renew consortium.toml), then restart rounds serve."
 
 
@@ -32,12 +44,12 @@ def check_certificate(
     `names`: DNS names and addresses by which processes of ours reach it. The last word is
     OpenSSL's: client and server shake hands in memory.
     """
-    certificate, key = certificate_in(files.certificate), private_key_in(files.key)
-    certificate_in(files.authority)
+    certificate, key = certificate_in(files.certificate, _REMAKE), private_key_in(files.key)
+    certificate_in(files.authority, _RESTORE)
     if public_der(key.public_key()) != public_der(certificate.public_key()):
         raise _unusable(
             f"The key {files.key} is not the one of the certificate {files.certificate}.",
-            "Put the key there with which the certificate was asked for.",
+            f"Put the key there with which the certificate was asked for. {_REMAKE}",
         )
     if now < certificate.not_valid_before_utc:
         raise _unusable(
@@ -104,37 +116,35 @@ def _shake_hands(files: ServerCredentials, name: str) -> None:
                 raise _unusable(f"The SuperLink's TLS does not work: {error}.", _GUIDE) from None
 
 
-def certificate_in(path: Path) -> x509.Certificate:
-    """The first certificate of a PEM file; raises `DeploymentError`."""
+def certificate_in(path: Path, hint: str = _GUIDE) -> x509.Certificate:
+    """The first certificate of a PEM file; raises `DeploymentError`, with `hint`."""
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())[0]
     except OSError as error:
-        raise _unusable(
-            f"The certificate {path} cannot be read: {error.strerror}.", _GUIDE
-        ) from None
+        raise _unusable(f"The certificate {path} cannot be read: {error.strerror}.", hint) from None
     except ValueError:
-        raise _unusable(f"{path} is not a certificate in PEM.", _GUIDE) from None
+        raise _unusable(f"{path} is not a certificate in PEM.", hint) from None
 
 
-def private_key_in(path: Path) -> PrivateKeyTypes:
-    """The private key of a PEM file that is its owner's alone; raises `DeploymentError`."""
+def private_key_in(path: Path, hint: str = _REMAKE, copied: str = _COPIED) -> PrivateKeyTypes:
+    """The private key of a PEM file that is its owner's alone.
+
+    Raises `DeploymentError`, with `hint`, or with `copied` where others can read it.
+    """
     try:
         mode = path.stat().st_mode
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:
-        raise _unusable(f"The key {path} cannot be read: {error.strerror}.", _GUIDE) from None
+        raise _unusable(f"The key {path} cannot be read: {error.strerror}.", hint) from None
     except TypeError:
         raise _unusable(
             f"The key {path} is locked with a passphrase.",
             f"openssl pkey -in {path} -out server.key, then chmod 600 it.",
         ) from None
     except (ValueError, UnsupportedAlgorithm):
-        raise _unusable(f"{path} is not a private key in PEM.", _GUIDE) from None
+        raise _unusable(f"{path} is not a private key in PEM.", hint) from None
     if mode & (stat.S_IRWXO | stat.S_IWGRP):
-        raise _unusable(
-            f"Others can read or change the key {path}.",
-            "If others could have copied it, have a new certificate made; else chmod 600 it.",
-        )
+        raise _unusable(f"Others can read or change the key {path}.", copied)
     return key
 
 

@@ -59,6 +59,16 @@ def make_consortium_authority(
     return _made(folder, key, f"authority of {consortium}", every, days=days)
 
 
+def make_server_key() -> ec.EllipticCurvePrivateKey:
+    """A new key of a server's certificate."""
+    return ec.generate_private_key(ec.SECP384R1())
+
+
+def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    """Write a server's key as PEM, for its owner alone (mode 0600)."""
+    _write_private(path, _pem(key))
+
+
 def _made(
     folder: Path,
     authority_key: ec.EllipticCurvePrivateKey,
@@ -69,14 +79,14 @@ def _made(
 ) -> ServerCredentials:
     """Write an authority's certificate and a server's; `days`: how long each is valid."""
     folder.mkdir(parents=True, exist_ok=True)
-    server_key = ec.generate_private_key(ec.SECP384R1())
+    server_key = make_server_key()
     own = _name(issuer)
     authority = _certificate(own, own, authority_key, authority_key, days[0])
     server = _certificate(_name(names[0]), own, server_key, authority_key, days[1], names)
     files = ServerCredentials(folder / "ca.pem", folder / "server.pem", folder / "server.key")
     write_public(files.authority, authority.public_bytes(serialization.Encoding.PEM))
     write_public(files.certificate, server.public_bytes(serialization.Encoding.PEM))
-    _write_private(files.key, _pem(server_key))
+    write_key(files.key, server_key)
     return files
 
 

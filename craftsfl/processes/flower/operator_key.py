@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import shlex
 from pathlib import Path
 from typing import Final
 
@@ -40,13 +41,18 @@ def read_superexec_secret(path: Path) -> bytes:
     except OSError as error:
         raise DeploymentError(
             f"The secret {path} cannot be used: {error.strerror}.",
-            hint_for(error, "Make one: (umask 077; openssl rand -hex 32 > superexec.secret)"),
+            hint_for(error, f"Make one: {_made_by(path)}"),
             id=ErrorId.SECRET_UNUSABLE,
         ) from None
     if len(secret) < SHORTEST_SECRET:
         raise DeploymentError(
             f"The secret {path} has {len(secret)} bytes; {SHORTEST_SECRET} are needed.",
-            "Make a new one: (umask 077; openssl rand -hex 32 > superexec.secret)",
+            f"Make a new one: {_made_by(path)}",
             id=ErrorId.SECRET_UNUSABLE,
         )
     return secret
+
+
+def _made_by(path: Path) -> str:
+    """What makes a secret in that place; it is typed in whatever folder."""
+    return f"(umask 077; openssl rand -hex 32 > {shlex.quote(str(path))})"

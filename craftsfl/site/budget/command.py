@@ -18,6 +18,7 @@ from craftsfl.site.budget.picture import check_picture_path, draw_picture
 from craftsfl.site.budget.published import Published, published, show_published
 from craftsfl.site.budget.statement import Line, Statement, statement_of
 from craftsfl.site.budget.table import show_table
+from craftsfl.site.joining.earlier import earlier_names
 from craftsfl.terminal import output
 from privacy.ledger import LedgerView
 
@@ -42,7 +43,9 @@ def show_budget(site_toml: Path, options: BudgetOptions) -> None:
     found = load_rules(site_toml)
     settings, rules = found.settings, found.rules
     view = read_named_ledger(StateFolder(settings.agent.state), settings, rules.study)
-    statement = statement_of(rules, view.entries() if view is not None else ())
+    statement = statement_of(
+        rules, view.entries() if view is not None else (), earlier_names(settings.study)
+    )
     explained = explanation(statement) if options.explain else None
     figures = published(statement) if options.publish else None
     console = output()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from client.policy import SiteRules
@@ -31,7 +32,7 @@ class Line:
     """One study's spending at this site. `epsilon` is infinite where an attempt had no noise."""
 
     digest: bytes
-    name: str  # "" where only the digest is known: it is not the study of the site's settings
+    name: str  # "" where only the digest is known
     rounds: int  # with at least one charged attempt
     attempts: int  # charged
     lost: int  # begun, not charged: under way, superseded or cut off
@@ -93,10 +94,17 @@ class Statement:
         return self.lines[0]
 
 
-def statement_of(rules: SiteRules, entries: Sequence[Entry]) -> Statement:
-    """Everything from the ledger's `entries`; raises `AccountingError` for unknown events."""
+def statement_of(
+    rules: SiteRules,
+    entries: Sequence[Entry],
+    earlier: Mapping[bytes, str] = MappingProxyType({}),
+) -> Statement:
+    """Everything from the ledger's `entries`; raises `AccountingError` for unknown events.
+
+    `earlier`: names of studies that are not the present one, by digest, as far as they are known.
+    """
     policy, limits, book = rules.policy, rules.limits, Book.of(entries)
-    lines = tuple(_lines(rules, entries))
+    lines = tuple(_lines(rules, entries, earlier))
     schedule = whole_schedule(rules.study)
     # Counted from an empty ledger: how far a study may go does not depend on how far it has gone.
     charges = rules.charges
@@ -125,7 +133,9 @@ def statement_of(rules: SiteRules, entries: Sequence[Entry]) -> Statement:
     )
 
 
-def _lines(rules: SiteRules, entries: Sequence[Entry]) -> Iterator[Line]:
+def _lines(
+    rules: SiteRules, entries: Sequence[Entry], earlier: Mapping[bytes, str]
+) -> Iterator[Line]:
     """The present study's line, then those of other studies as they came."""
     study, book, present = rules.study, Book.of(entries), rules.charges
     own = present.charge.study_digest
@@ -139,7 +149,7 @@ def _lines(rules: SiteRules, entries: Sequence[Entry]) -> Iterator[Line]:
         keys = [entry.key for entry in mine if entry.state is State.COMMITTED]
         yield Line(
             digest=digest,
-            name=study.name if digest == own else "",
+            name=study.name if digest == own else earlier.get(digest, ""),
             rounds=len({(key.run, key.round) for key in keys}),
             attempts=len(charges),
             lost=len(mine) - len(charges),

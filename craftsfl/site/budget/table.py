@@ -44,7 +44,7 @@ def _table(statement: Statement) -> Table:
     table.box, table.padding, table.pad_edge = SIMPLE_HEAD, (0, 1, 0, 0), False
     table.add_column("Study", overflow="fold")
     steps = all(line.pooled for line in statement.lines)
-    for name in ("Steps" if steps else "Rounds", "Charged", "Lost", "ε used", "of budget"):
+    for name in ("Steps" if steps else "Rounds", "Charged", "Lost", "at δ", "ε used", "of budget"):
         table.add_column(name, justify="right")
     table.add_column("", no_wrap=True)
     table.add_column("Left", justify="right")
@@ -52,6 +52,7 @@ def _table(statement: Statement) -> Table:
         table.add_row(
             Text(line.label),
             *map(str, (line.rounds, line.attempts, line.lost)),
+            f"{line.delta:.3g}",
             *_spent(line.epsilon, line.budget),
             rounds_text(line),
         )
@@ -59,7 +60,11 @@ def _table(statement: Statement) -> Table:
     sums = zip(*((line.rounds, line.attempts, line.lost) for line in statement.lines), strict=True)
     left = f"ε {max(0.0, statement.budget - statement.epsilon):.2f}"
     table.add_row(
-        "lifetime", *map(str, map(sum, sums)), *_spent(statement.epsilon, statement.budget), left
+        "lifetime",
+        *map(str, map(sum, sums)),
+        f"{statement.delta or statement.budget_delta:.3g}",
+        *_spent(statement.epsilon, statement.budget),
+        left,
     )
     return table
 
@@ -160,10 +165,9 @@ def _words(statement: Statement) -> str:
     over = _COMPOSED[statement.composition]
     return (
         "The budget bounds what everything that ever leaves this hospital says about one patient, "
-        f"with all of their tiles; {over}. ε used is how much of it is gone, at δ = "
-        f"{statement.delta or statement.budget_delta:.3g}: it never comes back, and it is not a "
-        "claim by itself, since whether rounds go on may depend on what was seen. A study's own "
-        "claim is its whole schedule's ε (--publish). Charged: attempts from which something may "
-        "have left. Lost: attempts under way or cut off, from which nothing left. That the noise "
-        "was really added rests on this hospital."
+        f"with all of their tiles; {over}. ε used is how much of it is gone, at the δ beside it: "
+        "it never comes back, and it is not a claim by itself, since whether rounds go on may "
+        "depend on what was seen. A study's own claim is its whole schedule's ε (--publish). "
+        "Charged: attempts from which something may have left. Lost: attempts under way or cut "
+        "off, from which nothing left. That the noise was really added rests on this hospital."
     )

@@ -48,7 +48,8 @@ def check_roster(site: RuledSite) -> Iterator[Checked]:
     except CraftsflError as error:
         yield Finding(CheckId.ROSTER, error.message, error.hint)
         return
-    waits = f", waits for {found.lacking} signatures of others" if found.lacking else ""
+    some = "1 signature" if found.lacking == 1 else f"{found.lacking} signatures"
+    waits = f", waits for {some} of others" if found.lacking else ""
     yield Fact(
         "roster", f"{roster.consortium}, {len(roster.members)} members, lists this key{waits}"
     )

@@ -50,7 +50,10 @@ def agent_words(found: SiteStanding) -> str:
         )
     now = found.now
     if not now.phase:
-        return "The agent runs, and does not answer on its socket (it may be starting)."
+        return (
+            "The agent runs, and does not answer on its socket: it may be starting, or run as "
+            "another user than this command."
+        )
     place = f", {found.unit} {now.round} of {found.rounds}" if now.round else ""
     share = f", {now.done} of {now.total} quarters" if now.total else ""
     return f"The agent runs: {now.phase}{place}{share}."

@@ -47,7 +47,7 @@ def site_init(
     from craftsfl.site.joining.own_files import SITE_TOML, SiteDraft, make_site
     from privacy.errors import ConfigError
 
-    if bool(agent_user) != bool(gateway_user):
+    if bool(agent_user) != bool(gateway_user) or (agent_user and agent_user == gateway_user):
         raise ConfigError(
             "Two users are two names.", "Give --agent-user and --gateway-user, or neither."
         )
@@ -55,8 +55,9 @@ def site_init(
     secret = new_passphrase() if passphrase else None
     keys = make_site(SiteDraft(folder, name, organisation, data, secret, users))
     if data is not None and not data.is_dir():
+        what = "a file" if data.exists() else "no folder yet"
         typer.echo(
-            f"{data} is no folder yet: put the tiles there before you join, or correct the path in "
+            f"{data} is {what}: put the tiles there before you join, or correct the path in "
             f"{folder / SITE_TOML}.\n"
         )
     typer.echo(
@@ -112,12 +113,13 @@ def site_join(
     nothing if the invitation's fingerprint is not the one from the phone.
     """
     from craftsfl.site.joining.join import JoinDesk, JoinOptions, join_study
+    from privacy.accounting.bounds import MAX_EPSILON
     from privacy.errors import ConfigError
 
-    if lifetime_epsilon is not None and not 0 < lifetime_epsilon < float("inf"):
+    if lifetime_epsilon is not None and not 0 < lifetime_epsilon <= MAX_EPSILON:
         raise ConfigError(
             f"--lifetime-epsilon {lifetime_epsilon:g} is no budget.",
-            "Give a number above 0, or leave it out: then it is proposed.",
+            f"Give one above 0, at most {MAX_EPSILON:g}; or leave it out, and one is proposed.",
         )
     if yes and not expect_fingerprint:
         raise ConfigError(
@@ -136,7 +138,17 @@ def site_join(
         ) from None
     if not joined:
         raise typer.Exit(1)
-    typer.echo(f"Joined. Next: craftsfl site serve {shlex.quote(str(settings))}")
+    typer.echo(f"Joined. Next: {_next(settings)}")
+
+
+def _next(settings: Path) -> str:
+    """How the study begins here: an agent that runs goes on with the one before until then."""
+    from client.agent.state import StateFolder, lock_is_held
+    from client.settings import load_site
+
+    if lock_is_held(StateFolder(load_site(settings).agent.state).agent_lock):
+        return f"craftsfl site reload {shlex.quote(str(settings))}, since this site serves already"
+    return f"craftsfl site serve {shlex.quote(str(settings))}"
 
 
 def _confirmed(question: str) -> bool:

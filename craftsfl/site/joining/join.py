@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import datetime
 import math
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,6 +23,7 @@ from client.policy import SiteRules, limits_of
 from client.settings import Policy, SiteSettings, load_policy, load_site
 from craftsfl.passphrase import identity_in
 from craftsfl.site.joining.authority import check_authority
+from craftsfl.site.joining.earlier import put_away
 from craftsfl.site.joining.own_files import AUTHORITY, with_confirmed_ids, with_gateway
 from craftsfl.site.joining.shown import invitation_lines, price_lines
 from craftsfl.site.joining.sized_policy import (
@@ -41,9 +41,7 @@ from privacy.identity import Identity, fingerprint
 from privacy.ledger import Entry
 from privacy.secagg.chain import AgreedRoster, read_rosters, write_rosters
 from privacy.study.invitation import Invitation, read_invitation
-from privacy.study.manifest import load_study
 
-_EARLIER: Final = "earlier"
 _FINGERPRINT_DIGITS: Final = 30
 
 
@@ -291,7 +289,7 @@ def _ids_confirmed(
 def _keep(settings_file: Path, site: SiteSettings, invitation: Invitation, policy: str) -> None:
     """Write what the invitation brought; earlier versions of what it replaces are kept."""
     text = settings_file.read_text("utf-8")
-    _put_away(site, [site.study, site.policy])
+    put_away(site.study, [site.study, site.policy])
     if site.gateway is not None and invitation.authority:
         authority = site.gateway.root_certificates or settings_file.absolute().parent / AUTHORITY
         write_public(authority, invitation.authority.encode("utf-8"))
@@ -299,16 +297,6 @@ def _keep(settings_file: Path, site: SiteSettings, invitation: Invitation, polic
     write_public(site.policy, policy.encode("utf-8"))
     text = with_gateway(text, invitation.superlink, authority=bool(invitation.authority))
     write_public(settings_file, with_confirmed_ids(text).encode("utf-8"))
-
-
-def _put_away(site: SiteSettings, files: Sequence[Path]) -> None:
-    if not site.study.exists():
-        return
-    folder = site.study.parent / _EARLIER / load_study(site.study).digest().hex()[:12]
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in files:
-        if file.exists():
-            shutil.copyfile(file, folder / file.name)
 
 
 def _signed(roster: AgreedRoster, identity: Identity) -> AgreedRoster:

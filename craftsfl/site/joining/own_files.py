@@ -19,6 +19,7 @@ from craftsfl.processes.flower.credentials import make_supernode_key
 from privacy.config import check
 from privacy.errors import ConfigError
 from privacy.files import write_public
+from privacy.home import from_home
 from privacy.secagg.card import SiteCard, write_card
 
 SITE_TOML: Final = "site.toml"
@@ -111,7 +112,7 @@ def with_confirmed_ids(text: str) -> str:
 
 
 def _site_text(draft: SiteDraft) -> str:
-    data = str(draft.data.expanduser().absolute()) if draft.data is not None else "tiles"
+    data = str(from_home(draft.data).absolute()) if draft.data is not None else "tiles"
     agent, gateway = "", ""
     if draft.users is not None:
         agent = (

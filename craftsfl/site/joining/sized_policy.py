@@ -180,7 +180,7 @@ def _up(epsilon: float) -> float:
 
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
-        return f"{len(value)} entries"
+        return "1 entry" if len(value) == 1 else f"{len(value)} entries"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

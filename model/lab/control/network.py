@@ -14,6 +14,7 @@ import torch
 from model.base import Pipeline, image_size
 from model.lab.control.spec import FILE, ControlSpec
 from privacy.errors import ModelError
+from privacy.home import from_home
 
 # ruff: isort: split
 from diffusers import ControlNetModel
@@ -109,7 +110,7 @@ def find_control(source: str | None) -> Path:
 
     Raises `ModelError` if there is none.
     """
-    folder = shipped_control() if source is None else Path(source).expanduser()
+    folder = shipped_control() if source is None else from_home(source)
     if folder is None or not folder.is_dir():
         named = "The control of the tiny base" if source is None else f"The control {source}"
         raise ModelError(f"{named} is not here.", _HINT)

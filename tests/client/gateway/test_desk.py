@@ -7,7 +7,7 @@ import pytest
 from client.forwarder import AtTheSocket, Forwarded
 from client.gateway.desk import Desk
 from client.gateway.trouble import FleetTrouble, Trouble
-from privacy.wire.bodies import Refusal
+from privacy.wire.bodies import Refusal, Running
 from privacy.wire.envelope import Envelope, seal
 from privacy.wire.reasons import Reason
 from tests.client.gateway.fakes import NAMES, Clock, FakeLink
@@ -52,6 +52,18 @@ def test_every_refusal_of_the_agent_is_told(reason: Reason) -> None:
     assert lines[0] == "desk: The agent listens on /run/agent.sock."
     assert len(lines) == 2
     assert len(lines[1]) > 40
+
+
+def test_the_all_clear_is_given_once_and_only_after_a_refusal() -> None:
+    lines: list[str] = []
+    told = desk(lines)
+    answers = [Running(), Refusal(Reason.NOT_READY), Running(), Running()]
+    for body in answers:
+        told.answered(Forwarded(seal(Envelope(1, 1, 1, body))), lambda: AtTheSocket.LISTENING)
+    assert [line.removeprefix("desk: ") for line in lines[1:]] == [
+        "The agent is still loading; the coordinator asks again.",
+        "The agent answers the coordinator again.",
+    ]
 
 
 @pytest.mark.parametrize("answer", [b"", b"\xff" * 100, bytes(10_000)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -304,3 +305,15 @@ def test_what_mlflow_does_not_have_is_told(
     with pytest.raises(DeploymentError, match="no MLflow database"):
         find_adapter("models:/study/1", f"sqlite:///{tmp_path}/typo.db", tmp_path)
     assert not (tmp_path / "typo.db").exists()
+
+
+def test_a_server_that_is_down_is_told_within_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not after MLflow's own seven tries."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    began = time.monotonic()
+    with pytest.raises(DeploymentError, match="nobody answers there"):
+        find_adapter("models:/study/1", "http://127.0.0.1:1", tmp_path)
+    assert time.monotonic() - began < 60

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 from contextlib import closing
@@ -65,6 +66,18 @@ def test_an_older_copy_is_never_written_over(settings: Path, tmp_path: Path) -> 
     back_up(settings, tmp_path / "copy")
     with pytest.raises(ConfigError, match="exists"):
         back_up(settings, tmp_path / "copy")
+
+
+def test_what_is_not_there_yet_is_no_fault_of_the_disk(settings: Path, tmp_path: Path) -> None:
+    consortium = load_consortium(settings)
+    assert consortium.superlink is not None
+    shutil.rmtree(consortium.superlink.folder)
+    back_up(settings, tmp_path / "copy")
+    assert [item.name for item in (tmp_path / "copy").iterdir()] == ["state"]
+    shutil.rmtree(consortium.state)
+    with pytest.raises(DeploymentError, match="nothing to copy yet"):
+        back_up(settings, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_database_that_is_damaged_is_told(settings: Path, tmp_path: Path) -> None:

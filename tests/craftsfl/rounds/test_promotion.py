@@ -46,8 +46,16 @@ def champion(study: FinishedStudy) -> str | None:
     return str(aliases["champion"]) if "champion" in aliases else None
 
 
-def test_a_version_becomes_champion_and_the_one_before_comes_back(study: FinishedStudy) -> None:
+def nobody() -> str:
+    """Who runs a container whose user is a number, as `getpass` says it."""
+    raise KeyError("getpwuid(): uid not found: 61007")
+
+
+def test_a_version_becomes_champion_and_the_one_before_comes_back(
+    study: FinishedStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study.finish(GOOD)
+    monkeypatch.setattr("getpass.getuser", nobody)
     first = typed(study, "promote", "--yes")
     assert first.exit_code == 0, first.output
     assert "yes  its run has finished (run 1 is finished)" in first.output

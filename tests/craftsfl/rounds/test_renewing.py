@@ -11,10 +11,15 @@ import pytest
 from cryptography import x509
 
 from craftsfl.processes.flower.certificates import check_certificate, expires_soon
-from craftsfl.processes.flower.credentials import ServerCredentials, make_consortium_authority
-from craftsfl.rounds.renewing import renew_consortium
-from privacy.errors import DeploymentError
-from tests.craftsfl.founded import init_consortium, type_in
+from craftsfl.processes.flower.credentials import (
+    ServerCredentials,
+    make_consortium_authority,
+    make_server_key,
+    write_key,
+)
+from craftsfl.rounds.renewing import Renewing, renew_consortium
+from privacy.errors import CraftsflError, DeploymentError
+from tests.craftsfl.founded import init_consortium, init_hospitals, type_in
 
 NAMES = ("consortium.example.org", "10.1.2.3", "localhost", "127.0.0.1")
 LATER = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=359, hours=12)
@@ -49,7 +54,7 @@ def test_gateways_notice_nothing(colon: Path) -> None:
     before = x509.load_pem_x509_certificate(files(colon).certificate.read_bytes())
     warned = expires_soon(files(colon).certificate, LATER) or ""
     assert "in 5 days" in warned and "craftsfl rounds renew" in warned
-    told = list(renew_consortium(colon / "consortium.toml", None, LATER))
+    told = list(renew_consortium(Renewing(colon / "consortium.toml"), LATER))
     made = x509.load_pem_x509_certificate(files(colon).certificate.read_bytes())
     assert made.serial_number != before.serial_number and made.public_key() == before.public_key()
     assert files(colon).authority.read_bytes() == pinned
@@ -68,6 +73,50 @@ def test_the_authoritys_key_may_be_on_another_disk(colon: Path, tmp_path: Path) 
     assert "365 days" in told or "364 days" in told
 
 
+LOST: dict[str, Callable[[Path], object]] = {
+    "certificate": lambda c: (c / "tls/server.pem").unlink(),
+    "certificate cut short": lambda c: (c / "tls/server.pem").write_text("-----BEGIN CERT"),
+    "key": lambda c: (c / "tls/server.key").unlink(),
+    "key of nothing": lambda c: (c / "tls/server.key").write_text(""),
+    "another's key": lambda c: write_key(c / "tls/server.key", make_server_key()),
+    "both": lambda c: [(c / f"tls/server.{end}").unlink() for end in ("pem", "key")],
+}
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_what_is_lost_is_made_again_for_every_name(colon: Path, lost: str) -> None:
+    before = x509.load_pem_x509_certificate(files(colon).certificate.read_bytes()).public_key()
+    LOST[lost](colon)
+    with pytest.raises(DeploymentError) as caught:
+        check_certificate(files(colon), NAMES, LATER)
+    assert "craftsfl rounds renew consortium.toml" in caught.value.hint
+    told = " ".join(renew_consortium(Renewing(colon / "consortium.toml", names=NAMES[1:2]), LATER))
+    check_certificate(files(colon), NAMES, LATER)
+    made = x509.load_pem_x509_certificate(files(colon).certificate.read_bytes()).public_key()
+    gone = lost in ("key", "key of nothing", "both")
+    assert ("is a new key" in told) == gone
+    assert (made == before) == lost.startswith("certificate")
+    assert files(colon).key.stat().st_mode & 0o777 == 0o600
+    assert not list((colon / "tls").glob("*.renewed"))
+
+
+def test_a_key_that_others_have_is_replaced_and_that_is_said(colon: Path) -> None:
+    before = files(colon).key.read_bytes()
+    files(colon).key.chmod(0o644)
+    told = type_in("rounds", "renew", colon / "consortium.toml", "--new-key")
+    assert files(colon).key.read_bytes() != before
+    assert "can pose as this SuperLink until its certificate ends" in told
+
+
+def test_a_lost_authority_is_put_back_as_the_hospitals_have_it(colon: Path) -> None:
+    pinned = files(colon).authority.read_text()
+    type_in("rounds", "add", colon / "consortium.toml", *init_hospitals(colon.parent))
+    files(colon).authority.unlink()
+    told = list(renew_consortium(Renewing(colon / "consortium.toml"), LATER))
+    assert "put back from the invitation" in told[0] and "valid until" in told[1]
+    assert files(colon).authority.read_text() == pinned
+
+
 def other_authority(colon: Path) -> None:
     made = make_consortium_authority(colon / "other", "other", NAMES)
     shutil.copy(made.certificate, files(colon).certificate)
@@ -84,12 +133,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "another's key": (other_key, "is not the key of the authority", "file ca.key that craftsfl"),
     "open key": (lambda c: (c / "tls/ca.key").chmod(0o644), "Others can read", "chmod 600"),
     "another's certificate": (other_authority, "was not made by the authority", "whoever made it"),
-    "no certificate": (
-        lambda c: (c / "tls/server.pem").unlink(),
-        "cannot be read",
-        "docs/operator.md",
-    ),
-    "no PEM": (lambda c: (c / "tls/ca.key").write_text("x"), "is not a private key", "operator.md"),
+    "no PEM": (lambda c: (c / "tls/ca.key").write_text("x"), "is not a private key", "ca.key that"),
+    "an open server's key": (lambda c: (c / "tls/server.key").chmod(0o644), "Others can", "--new"),
+    "no authority": (lambda c: (c / "tls/ca.pem").unlink(), "cannot be read", "docs/operator.md"),
+    "a name that is none": (lambda c: None, "neither a DNS name", "without a port"),
 }
 
 
@@ -99,8 +146,9 @@ def test_what_cannot_be_renewed_is_told_and_stays(colon: Path, fault: str) -> No
     make(colon)
     path = files(colon).certificate
     before = path.read_bytes() if path.exists() else None
-    with pytest.raises(DeploymentError) as caught:
-        list(renew_consortium(colon / "consortium.toml", None, LATER))
+    names = ("a.example:9092",) if fault == "a name that is none" else ()
+    with pytest.raises(CraftsflError) as caught:
+        list(renew_consortium(Renewing(colon / "consortium.toml", names=names), LATER))
     assert says in caught.value.message and cure in caught.value.hint
     assert (path.read_bytes() if path.exists() else None) == before
 
@@ -108,5 +156,5 @@ def test_what_cannot_be_renewed_is_told_and_stays(colon: Path, fault: str) -> No
 def test_an_authority_that_is_over_needs_a_new_invitation(colon: Path) -> None:
     far = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=3651)
     with pytest.raises(DeploymentError, match="itself expired") as caught:
-        list(renew_consortium(colon / "consortium.toml", None, far))
+        list(renew_consortium(Renewing(colon / "consortium.toml"), far))
     assert "new invitation" in caught.value.hint

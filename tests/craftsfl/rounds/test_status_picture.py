@@ -97,3 +97,17 @@ def test_sites_that_were_there_are_counted_whether_or_not_they_had_sent(
     finished: tuple[str, ...], dropped: dict[str, str], words: str
 ) -> None:
     assert words in _why(AttemptOutcome(None, finished, dropped), 3, 3)
+
+
+def test_a_reason_is_said_once(tmp_path: Path) -> None:
+    """Where one site alone is the cause, the attempt's reason is that site's."""
+    (tmp_path / "state").mkdir()
+    study, url = make_study(), f"sqlite:///{tmp_path / 'state' / 'rounds.db'}"
+    store = Store(url, RunName(study.digest(), 1), SteppedClock())
+    store.begin(study)
+    store.open_attempt(1, 1, list(NAMES))
+    store.part((1, 1), "east", PartState.DROPPED, "It was late.", "start")
+    store.part((1, 1), "south", PartState.DROPPED, "It refused.", "start")
+    store.attempt_failed((1, 1), "east: It was late.")
+    (line,) = failed_lines(read_status(url))
+    assert line == "round 1, attempt 1 failed: east: It was late. south at start (It refused.)"

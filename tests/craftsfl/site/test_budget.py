@@ -190,6 +190,15 @@ def test_a_renyi_filter_composes_several_studies(tmp_path: Path) -> None:
     assert statement.present.rounds_left >= 1
 
 
+def test_each_study_has_its_name_and_its_delta(tmp_path: Path) -> None:
+    rules = rules_of(tmp_path)
+    statement = statement_of(rules, entries(charge(digest=OTHER)), {OTHER: "skin-2024"})
+    text = printed(lambda console: show_table(statement, console))
+    (row,) = [line for line in text.splitlines() if "skin-2024" in line]
+    assert f"{statement.lines[1].delta:.3g}" in row.split()
+    assert "study 00010203" not in text
+
+
 def test_a_charge_without_noise_is_no_privacy_for_ever(tmp_path: Path) -> None:
     bare = make_study(rounds=6, training={"noise_multiplier": 0.0})
     rules = rules_of(tmp_path)

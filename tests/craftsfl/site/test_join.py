@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,15 +13,18 @@ import pytest
 from typer.testing import CliRunner
 
 from client.agent.startup import load, load_rules
+from client.agent.state import StateFolder
 from client.policy import SiteRules, limits_of
 from client.settings import load_policy, load_site
 from craftsfl.cli import app
 from craftsfl.site.check.finding import Fact, Finding
 from craftsfl.site.check.study import check_roster
 from craftsfl.site.joining.authority import check_authority
+from craftsfl.site.joining.earlier import earlier_names
 from privacy.budget import Book, cannot_end
 from privacy.error_ids import ErrorId
 from privacy.errors import CraftsflError
+from privacy.files import lock
 from privacy.identity import fingerprint, load_identity, make_identity
 from privacy.ledger import AttemptKey, Entry, State
 from privacy.secagg.chain import AgreedRoster, read_rosters, write_rosters
@@ -254,6 +258,17 @@ def test_yes_needs_a_fingerprint_and_no_doubt(world: World) -> None:
     assert "Joined" in world.join("north", *scripted, "--patient-ids-confirmed", answers="")
 
 
+def test_an_agent_that_runs_has_to_be_told(world: World) -> None:
+    """It goes on with the study that it knows, and a second `site serve` would not start."""
+    state = StateFolder(load_site(world.site()).agent.state)
+    state.agent_lock.parent.mkdir(parents=True, exist_ok=True)
+    held = lock(state.agent_lock)
+    try:
+        assert f"Next: craftsfl site reload {world.site()}, since" in world.join()
+    finally:
+        os.close(held)
+
+
 def test_joining_again_is_harmless(world: World) -> None:
     world.join()
     before = world.files()
@@ -333,6 +348,9 @@ def test_a_second_study_takes_the_next_slice_of_the_same_budget(
     assert after.across_studies == before.across_studies
     study = load_study(world.folder / "north" / "study.toml")
     assert study.name == "colon-2" and set(after.studies) == {*before.studies, study.digest().hex()}
+    assert earlier_names(world.folder / "north" / "study.toml") == {
+        spent[0].charge.study_digest: "colon"
+    }
     (kept,) = (world.folder / "north" / "earlier").iterdir()
     assert load_policy(kept / "policy.toml") == before
     # A third one is one too many, which is said before anybody is asked anything.
@@ -352,6 +370,8 @@ def test_a_second_study_takes_the_next_slice_of_the_same_budget(
 def test_who_wants_a_smaller_lifetime_budget_gets_it(world: World) -> None:
     world.join("north", "--lifetime-epsilon", 8)
     assert load_policy(world.folder / "north" / "policy.toml").epsilon == 8
+    for no in (0, 1e9, "inf", "nan"):
+        assert "is no budget" in world.refused("harbour", "--lifetime-epsilon", no).message
     error = world.refused("harbour", "--lifetime-epsilon", 4)
     assert "the lifetime budget would be 4" in error.message
 
@@ -405,7 +425,7 @@ def test_an_authority_that_is_none_is_refused(world: World) -> None:
 def test_what_the_desk_is_told_of_a_roster_that_others_still_sign(world: World) -> None:
     world.join()
     told = [item for item in check_roster(load_rules(world.site())) if isinstance(item, Fact)]
-    assert "waits for 1 signatures of others" in told[0].value
+    assert "waits for 1 signature of others" in told[0].value
     file = world.folder / "north" / "roster.cfl"
     write_rosters(file, [SignedRoster(read_rosters(file)[-1].roster)])
     (found,) = check_roster(load_rules(world.site()))

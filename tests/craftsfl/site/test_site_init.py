@@ -100,6 +100,8 @@ def test_two_users_are_named_for_both_parts(tmp_path: Path) -> None:
     assert site.agent.socket_mode == "0660" and site.agent.socket is not None
     with pytest.raises(ConfigError, match="Two users are two names"):
         run(tmp_path / "b", "--name", "north", "--agent-user", "craftsfl")
+    with pytest.raises(ConfigError, match="Two users are two names"):
+        run(tmp_path / "b", "--name", "north", "--agent-user", "one", "--gateway-user", "one")
 
 
 def test_a_card_can_be_made_again_from_the_keys(tmp_path: Path) -> None:

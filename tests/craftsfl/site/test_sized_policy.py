@@ -84,7 +84,7 @@ def test_a_later_study_only_adds(tmp_path: Path) -> None:
     assert (after.max_colluders, after.max_lost_attempts) == (1, 9)
     assert after.studies == (*before.studies, larger.digest().hex())
     words = loosened(before, after)
-    assert "max_rounds 40 -> 50" in words and "studies 1 entries -> 2 entries" in words
+    assert "max_rounds 40 -> 50" in words and "studies 1 entry -> 2 entries" in words
     smaller = sized_policy(study, price, 3.0, after)
     assert (smaller.max_rounds, smaller.max_rank) == (50, 3)
 
