@@ -33,6 +33,7 @@ from PIL.TiffImagePlugin import (
 
 from model.file_kinds import file_kind, first_bytes
 from model.jpeg2000 import is_lossless
+from model.tiff_faults import tiff_faults
 
 # Pillow warns of sizes and tags; what we make of them is said as a reason.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -53,6 +54,7 @@ _DAMAGED = (
     zlib.error,
     Image.DecompressionBombError,
 )
+_BROKEN: Final = "damaged image, or cut short; copy it again, or export it again"
 _TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PHOTOGRAPHS: Final = ("JPEG", "MPO", "JPEG2000", "WEBP")
 # Of a TIFF's inside: JPEG (old, new), Aperio's and others' JPEG 2000, WebP.
@@ -73,12 +75,15 @@ def open_picture(
 
     Raises `UnreadablePicture`, also for faults that show only when decoding inside the block.
     """
+    before = tiff_faults()
     try:
         with Image.open(
             io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats
         ) as image:
             _check_pixels(image.size, most)
             yield image
+        if tiff_faults() != before:
+            raise UnreadablePicture(_BROKEN)
     except UnidentifiedImageError:
         raise UnreadablePicture(_unknown(first_bytes(source), formats)) from None
     except _DAMAGED as error:
@@ -87,8 +92,7 @@ def open_picture(
         if isinstance(error, Image.DecompressionBombError):
             words = "far more pixels than a tile has; cut it into tiles first"
             raise UnreadablePicture(words) from None
-        words = "damaged image, or cut short; copy it again, or export it again"
-        raise UnreadablePicture(words) from None
+        raise UnreadablePicture(_BROKEN) from None
 
 
 def check_single(image: Image.Image) -> None:
