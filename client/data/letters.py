@@ -41,7 +41,7 @@ def keyboard_signs(text: str) -> str:
     return _LENGTHENED.sub("-", digits.translate({**_DASHES, **_SLASHES, **_QUOTES}))
 
 
-def alike(text: str) -> str:
+def latin_alike(text: str) -> str:
     """The same text with Latin letters for all that look like them as capitals."""
     if text.isascii():
         return text

@@ -14,7 +14,7 @@ import re
 import unicodedata
 from typing import Final
 
-from client.data.letters import alike, keyboard_signs
+from client.data.letters import keyboard_signs, latin_alike
 
 # What exports write for "no value"; as a patient id it would merge unrelated people into one.
 NOTHING: Final = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
@@ -30,7 +30,7 @@ _QUOTES: Final = "'\"\u2039\u203a"
 _SCIENTIFIC: Final = re.compile(r"[+-]?([0-9])(?:[.,]([0-9]*+)e([+-]?)|()e(\+))([0-9]{1,4})")
 
 _UNKNOWN: Final = frozenset(
-    alike(word)
+    latin_alike(word)
     for word in re.findall(
         r"\S+",
         """nat n.a. n/d n.d. nd #n/a n.v. k.a. k.a unknown unkown unk undefined missing empty
@@ -132,7 +132,7 @@ def patient_key(text: str) -> str:
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     shown = (c for c in folded if not c.isspace() and unicodedata.category(c) not in ("Cc", "Cf"))
-    key = alike(keyboard_signs("".join(shown)))
+    key = latin_alike(keyboard_signs("".join(shown)))
     formula = _FORMULA.fullmatch(key)
     key = _unshortened((formula[1] if formula else key).strip(_QUOTES)) or key
     if number := _WHOLE_NUMBER.fullmatch(key):

@@ -8,7 +8,7 @@ without them they would be trained on again, as 123.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from client.data.letters import LATIN_OF_CYRILLIC, LATIN_OF_GREEK
@@ -19,7 +19,7 @@ _DECIMALS: Final = (",", ",0", ",00")
 _PAIRS: Final = ("\u201c\u201d", "\u201e\u201c", "\u00ab\u00bb", "\u2039\u203a")
 _DASHES: Final = "\u2010\u2012\u2013\u2014\u2015\u2212"
 # The letters of another script for all that look like them, and what Turkish keyboards write.
-_SCRIPTS: Final = (
+_SCRIPTS: Final[tuple[Mapping[int, int | str], ...]] = (
     *(
         {latin: own for own, latin in known.items()}
         for known in (LATIN_OF_CYRILLIC, LATIN_OF_GREEK)
