@@ -55,28 +55,33 @@ _KINDS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
         re.compile(r"^base_model\.model\..*\.(?:self_attn|layers?|h)\..*lora"),
         "a LoRA of a language model, as peft saves it",
     ),
-    (re.compile(r"^base_model\.model\."), _PEFT),
+    (re.compile(r"^(?:text_encoder|text_model).*lora"), "a LoRA of a text encoder"),
+    (re.compile(r"^base_model\.model\..*lora_(?:embedding_)?[AB]\b"), _PEFT),
+    (re.compile(r"^base_model\.model\."), "an adapter of peft's that is no LoRA"),
     (
-        re.compile(r"\.processor\.|_lora\.(?:up|down)\."),
+        re.compile(r"\.processor\.|_lora\.(?:up|down)\.|\.lora_linear_layer\."),
         "a LoRA of an old version of diffusers (attention processors)",
     ),
     (re.compile(r"^transformer\..*lora"), "a LoRA of a transformer (SD 3, Flux), not of a UNet"),
-    (re.compile(r"^(?:text_encoder|text_model).*lora"), "a LoRA of a text encoder"),
     (
         re.compile(r"^(?:model\.diffusion_model\.)?(?:double|single|joint)_blocks\."),
         "a whole checkpoint of Flux or SD 3",
     ),
     (
-        re.compile(r"^(?:model\.diffusion_model|first_stage_model|cond_stage_model)\."),
+        re.compile(
+            r"^(?:model\.diffusion_model|first_stage_model|cond_stage_model|conditioner\.embedders)\."
+        ),
         "a whole checkpoint of Stable Diffusion",
     ),
     (re.compile(r"^(?:emb_params|clip_[lg]|string_to_param|<.+>)$"), "a textual inversion"),
     (re.compile(r"^(?:320|640|768|1024|1280)\.[01]\.linear"), "a hypernetwork"),
     (
-        re.compile(r"^(?:controlnet_|control_model\.|input_hint_block|lora_controlnet)"),
+        re.compile(r"^(?:controlnet_|lllite_|control_model\.|input_hint_block|lora_controlnet)"),
         "a ControlNet",
     ),
     (re.compile(r"^adapter\.body\."), "a T2I-Adapter"),
+    (re.compile(r"^bundle_emb\."), "textual inversions, as OneTrainer bundles them with a LoRA"),
+    (re.compile(r"^(?:post_)?quant_conv\."), "a VAE, without the model around it"),
     (re.compile(r"lora_A|lora_B"), "a LoRA without the metadata that craftsfl writes"),
     (re.compile(r"[._]lora[._](?:down|up)\b"), "a LoRA in another tool's form"),
     (re.compile(r"\bexp_avg\b"), "the state of an optimiser"),

@@ -9,6 +9,7 @@ Ghostscript), no plug-in that runs a program. Nothing larger than the caller's b
 from __future__ import annotations
 
 import io
+import re
 import struct
 import warnings
 import zlib
@@ -19,7 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from PIL.TiffImagePlugin import (
     BITSPERSAMPLE,
     COMPRESSION,
@@ -33,6 +34,8 @@ from PIL.TiffImagePlugin import (
 
 from model.file_kinds import file_kind, first_bytes
 from model.jpeg2000 import is_lossless
+from model.tiff_faults import tiff_faults
+from model.transfers import WITHOUT_CHECKSUM, transfer_fault
 
 # Pillow warns of sizes and tags; what we make of them is said as a reason.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -53,6 +56,9 @@ _DAMAGED = (
     zlib.error,
     Image.DecompressionBombError,
 )
+_BROKEN: Final = "damaged image, or cut short; copy it again, or export it again"
+_STACK: Final = "a stack of pages of one size: export the one you need"
+_IMAGEJ_STACK: Final = re.compile(r"ImageJ=.*^images=(?!1\s)", re.DOTALL | re.MULTILINE)
 _TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PHOTOGRAPHS: Final = ("JPEG", "MPO", "JPEG2000", "WEBP")
 # Of a TIFF's inside: JPEG (old, new), Aperio's and others' JPEG 2000, WebP.
@@ -73,12 +79,17 @@ def open_picture(
 
     Raises `UnreadablePicture`, also for faults that show only when decoding inside the block.
     """
+    before = tiff_faults()
     try:
         with Image.open(
             io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats
         ) as image:
             _check_pixels(image.size, most)
+            if image.format in WITHOUT_CHECKSUM and (fault := transfer_fault(_bytes_of(image))):
+                raise UnreadablePicture(fault)
             yield image
+        if tiff_faults() != before:
+            raise UnreadablePicture(_BROKEN)
     except UnidentifiedImageError:
         raise UnreadablePicture(_unknown(first_bytes(source), formats)) from None
     except _DAMAGED as error:
@@ -87,8 +98,7 @@ def open_picture(
         if isinstance(error, Image.DecompressionBombError):
             words = "far more pixels than a tile has; cut it into tiles first"
             raise UnreadablePicture(words) from None
-        words = "damaged image, or cut short; copy it again, or export it again"
-        raise UnreadablePicture(words) from None
+        raise UnreadablePicture(_BROKEN) from None
 
 
 def check_single(image: Image.Image) -> None:
@@ -101,8 +111,11 @@ def check_single(image: Image.Image) -> None:
     """
     if image.format != "TIFF":
         return
-    if str(_tags(image).get(IMAGEDESCRIPTION, "")).startswith("Aperio"):
+    said = str(_tags(image).get(IMAGEDESCRIPTION, ""))
+    if said.startswith("Aperio"):
         raise UnreadablePicture("a whole slide, not a tile: craftsfl site tile cuts it into tiles")
+    if _IMAGEJ_STACK.match(said):  # of a large one, ImageJ writes the first page's tags alone
+        raise UnreadablePicture(_STACK)
     size = image.size
     try:
         image.seek(1)  # not `n_frames`, which reads the whole chain of a file's directories
@@ -111,7 +124,7 @@ def check_single(image: Image.Image) -> None:
     second = image.size
     image.seek(0)
     if second == size:
-        raise UnreadablePicture("a stack of pages of one size: export the one you need")
+        raise UnreadablePicture(_STACK)
     if second[0] > size[0] and second[1] > size[1]:
         raise UnreadablePicture("its first page is a small preview: export the page you need")
 
@@ -173,14 +186,27 @@ def check_labels(image: Image.Image) -> None:
         raise UnreadablePicture("labels in which zero is white; export them with zero as black")
 
 
+def is_turned(image: Image.Image) -> bool:
+    """Whether a note in the file (EXIF, or a TIFF's tag) turns or mirrors the stored pixels."""
+    return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+
+
 def _has_kept_all(image: Image.Image) -> bool:
-    file = image.fp if isinstance(image, ImageFile.ImageFile) else None
-    if file is None:
-        return False
-    file.seek(0)
-    data = file.read()
+    data = _bytes_of(image)
     image.load()
     return is_lossless(data, image)
+
+
+def _bytes_of(image: Image.Image) -> bytes:
+    """All of the file of a picture that is not decoded yet."""
+    file = image.fp if isinstance(image, ImageFile.ImageFile) else None
+    if file is None:
+        return b""
+    at = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(at)
+    return data
 
 
 def _tags(image: Image.Image) -> Mapping[int, Any]:

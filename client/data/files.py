@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
-from client.data.images import mask_size, tile_size
+from client.data.images import mask_size, stored_turned, tile_size
 from client.data.spelling import Spelling
 from privacy.errors import DataError
 
@@ -64,6 +64,14 @@ class Files:
         path = self._inside(name)
         if _once(self._masks, path, _mask_size) != tile.size:
             raise UnusableFile("its size is not the tile's")
+        try:
+            if stored_turned(tile.path) and not stored_turned(path):
+                raise UnusableFile(
+                    "its tile is turned by a note in the file (EXIF) and the mask is not, so that "
+                    "nobody can tell whether they fit; save the tile upright"
+                )
+        except DataError as fault:
+            raise UnusableFile(fault.message) from None
         return path
 
     def _inside(self, name: str) -> Path:

@@ -16,6 +16,7 @@ from model.pictures import (
     UnreadablePicture,
     check_labels,
     check_single,
+    is_turned,
     open_picture,
     to_rgb,
 )
@@ -61,6 +62,11 @@ def mask_size(source: Path | bytes) -> tuple[int, int]:
     return width, height
 
 
+def stored_turned(source: Path) -> bool:
+    """Whether the file says that its pixels are to be turned or mirrored; raises `DataError`."""
+    return not is_array(source) and decode_picture(source, is_turned)
+
+
 def _labels(source: Path | bytes) -> npt.NDArray[np.uint16]:
     """The labels [height, width] of a picture, or of an array that NumPy saved (`.npy`)."""
     if not is_array(source):
@@ -89,7 +95,7 @@ def _to_labels(image: Image.Image) -> npt.NDArray[np.uint16]:
             f"a mask has one channel of whole numbers, not {found}: export labels (16-bit PNG "
             "or TIFF, 0 for what is no nucleus), not a coloured picture of them"
         )
-    return _sixteen_bit(np.asarray(image).astype(np.int64))
+    return _sixteen_bit(np.asarray(ImageOps.exif_transpose(image)).astype(np.int64))
 
 
 def _check_sides(width: int, height: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from client.data.columns import REQUIRED, known_names
-from client.data.encodings import ENDS_OF_FILES, table_text
+from client.data.encodings import ENDS_OF_FILES, other_encoding, table_text
 from client.data.not_a_table import check_array, check_is_json, check_table_kind
 from privacy.errors import DataError
 
@@ -28,6 +28,8 @@ def read_objects(path: Path) -> Iterator[TableRecord]:
     """JSON lines, each with its own columns, or one array of such objects."""
     check_table_kind(path)
     text = table_text(path)
+    if "\0" in text.split("\n", 1)[0].rstrip(ENDS_OF_FILES):
+        raise other_encoding(path)  # UTF-16 without its mark
     check_is_json(path, text)
     array = _array(path, text)
     if array is not None:

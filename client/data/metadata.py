@@ -10,9 +10,11 @@ import datetime
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
+from client.data.cells import cell_fault, cell_text
 from client.data.columns import REQUIRED, TABLE_COLUMNS, renaming
 from client.data.delimited import LONGEST_CELL
 from client.data.encodings import has_halves, western
@@ -101,6 +103,9 @@ def _cell(column: str, value: object) -> str:
                 f"{column} is not valid text"
                 + _NOT_UTF_8 * any("\udc80" <= letter <= "\udcff" for letter in text)
             )
+        text = cell_text(text)
+        if fault := cell_fault(text):
+            raise TypeError(f"{column} {fault}")
     if column != "patient_id":
         return text
     if fault := id_fault(text):
@@ -123,6 +128,10 @@ def _text(column: str, value: object) -> str:
     if isinstance(value, list):
         cures = {"patient_id": SEVERAL_IDS, "text": f"{_LIST}, of several captions one or all"}
         raise TypeError(cures.get(column, f"{column} is a list; write one text"))
+    if isinstance(value, bytes):  # a text of Spark's or Impala's, without a word of its encoding
+        value = value.decode(errors="surrogateescape")
+    if isinstance(value, Decimal) and value.is_finite():  # a number of a database's
+        value = int(value) if value == value.to_integral_value() else format(value.normalize(), "f")
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a column of whole numbers with gaps comes back as floats
     if isinstance(value, bool) or not isinstance(value, str | int | float | None):

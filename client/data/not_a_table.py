@@ -82,6 +82,11 @@ def check_first_line(path: Path, text: str, header: Sequence[str]) -> None:
             f"{path}: its cells begin with {mark}, which is no quote of a CSV file.",
             'Export it again with straight double quotes ("…") around texts.',
         )
+    if {*known_names(tuple(cell.strip('"') for cell in header if '"' in cell))} & set(REQUIRED):
+        raise DataError(
+            f"{path}: its cells are quoted twice.",
+            'Export it again with one pair of double quotes ("…") around texts.',
+        )
     if len(header) == 1 and any(len(_ours(header[0], mark)) >= 2 for mark in SEPARATORS):
         raise DataError(
             f"{path}: each line is one quoted cell.", "Export it without quotes around whole lines."

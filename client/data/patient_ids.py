@@ -5,7 +5,8 @@ patient who is taken for two would be protected half. So what may be two spellin
 one, and what has lost its digits is refused. All of it depends on the one id alone.
 """
 
-# Why: docs/adr/0054-tables-as-hospitals-write-them.md, docs/adr/0072-exact-or-not-a-mask.md
+# Why: docs/adr/0054-tables-as-hospitals-write-them.md, docs/adr/0072-exact-or-not-a-mask.md,
+# docs/adr/0077-what-a-cell-means.md
 
 from __future__ import annotations
 
@@ -13,36 +14,48 @@ import re
 import unicodedata
 from typing import Final
 
+from client.data.letters import keyboard_signs, latin_alike
+
 # What exports write for "no value"; as a patient id it would merge unrelated people into one.
 NOTHING: Final = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
 _WHOLE_NUMBER: Final = re.compile(r"\+?([0-9]++)(?:[.,]0*+)?")
-# 1.234, 1,234,567 and 1'234: thousands as spreadsheets group them (blanks are gone by then).
-_GROUPED: Final = re.compile(r"\+?([1-9][0-9]{0,2}([.,\u2019'])[0-9]{3}(?:\2[0-9]{3})*+)")
+# 1.234, 1,234,567, 1'234 and 1.234,00: thousands as spreadsheets group them (blanks are gone).
+_GROUPED: Final = re.compile(
+    r"\+?([1-9][0-9]{0,2}([.,'])[0-9]{3}(?:\2[0-9]{3})*+)(?:(?!\2)[.,]0*+)?"
+)
 # ="00123" and '00123: how spreadsheets keep leading zeros.
 _FORMULA: Final = re.compile(r'=?"++([^"]*+)"++')
-_APOSTROPHES: Final = "'\u2019\u2018`\u00b4"
-_QUOTES: Final = _APOSTROPHES + '"\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a'
-# What word processors and spreadsheets make of a hyphen, after NFKC.
-_DASHES: Final = dict.fromkeys(map(ord, "\u2010\u2012\u2013\u2014\u2015\u2212"), "-")
+_QUOTES: Final = "'\"\u2039\u203a"
 # A spreadsheet's way; a plain 12e45 is not one: ids of hexadecimal digits look like that.
 _SCIENTIFIC: Final = re.compile(r"[+-]?([0-9])(?:[.,]([0-9]*+)e([+-]?)|()e(\+))([0-9]{1,4})")
 
 _UNKNOWN: Final = frozenset(
-    re.findall(
+    latin_alike(word)
+    for word in re.findall(
         r"\S+",
-        """nat n.a. n/d n.d. nd #n/a n.v. k.a. k.a unknown unkown unk undefined missing empty blank
-        tbd tba todo anonymous anonym unbekannt fehlt fehlend leer keine keineangabe nichtbekannt
-        inconnu inconnue manquant vide desconocido sconosciuto onbekend nieznany true false wahr
-        falsch vrai faux notavailable notapplicable notknown nopatient nopatientid nn
+        """nat n.a. n/d n.d. nd #n/a n.v. k.a. k.a unknown unkown unk undefined missing empty
+        blank tbd tba todo anonymous anonym unbekannt fehlt fehlend leer keine keineangabe
+        nichtbekannt inconnu inconnue manquant vide desconocido sconosciuto onbekend nieznany true
+        false wahr falsch vrai faux notavailable notapplicable notknown nopatient nopatientid nn
         n.n. nil void tbc pending anon dummy placeholder patient patientid patient_id anonymized
-        anonymised
-        anonymisiert anonyme deidentified de-identified redacted removed withheld hidden unassigned
-        unspecified notprovided notrecorded notreported notcollected notspecified noid noname ohne
-        dito ditto idem s.o. sieheoben wieoben sameasabove entf\u00e4llt s/n sindatos sansobjet
-        multiple various mixed inf -inf +inf -nan infinity -infinity \\n n/k n.b. s/d o.a. notstated
-        desconhecido n\u00e9ant ok\u00e4nd ukjent ukendt geen brak \u4e0d\u660e \u672a\u77e5
+        anonymised anonymisiert anonyme deidentified de-identified redacted removed withheld
+        hidden unassigned unspecified notprovided notrecorded notreported notcollected
+        notspecified noid noname ohne dito ditto idem s.o. sieheoben wieoben sameasabove
+        entf\u00e4llt s/n sindatos sansobjet multiple various mixed inf -inf +inf -nan infinity
+        -infinity \\n n/k n.b. s/d o.a. notstated desconhecido n\u00e9ant ok\u00e4nd ukjent ukendt
+        geen brak \u4e0d\u660e \u672a\u77e5
         \u043d\u0435\u0438\u0437\u0432\u0435\u0441\u0442\u043d\u043e test testpatient mustermann
-        maxmustermann johndoe janedoe loading...""",
+        maxmustermann johndoe janedoe loading... pd.na missingvalue n/v nr n.r. b.d. same
+        samepatient identisch gleich several mehrere verschiedene diverse div. alle all plusieurs
+        divers varios nodata nodisponible noconsta ninguno ninguna nessuno nessuna aucun
+        nonrenseign\u00e9 nonrenseignee nonpr\u00e9cis\u00e9 brakdanych nezn\u00e1m\u00fd
+        nezn\u00e1my tuntematon ismeretlen bilinmiyor yok necunoscut anonymous^patient
+        anonymous^anonymous doe^john doe^jane test^patient patient^test phantom qc \u540c\u4e0a
+        \u4e0d\u8be6 \u4e0d\u8a73 \u65e0 \u7121 \u672a\u77e5\u60a3\u8005 \u306a\u3057 \u533f\u540d
+        \u7a7a \uc5c6\uc74c \u043d\u0435\u0442
+        \u043d\u0435\u0442\u0434\u0430\u043d\u043d\u044b\u0445 \u043d\u0435\u0438\u0437\u0432.
+        \u043d\u0435\u0432\u0456\u0434\u043e\u043c\u043e \u0430\u043d\u043e\u043d\u0438\u043c
+        \u03ac\u03b3\u03bd\u03c9\u03c3\u03c4\u03bf""",
     )
 )
 # #N/A, #NV, #REF!, #NAME? in all languages.
@@ -57,6 +70,9 @@ _MONTH: Final = (
     r"(?:jan|feb|mar|m\u00e4r|mrz|mrt|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez|d\u00e9c|"
     r"janv|f\u00e9vr|avr|juin|juil|ao\u00fbt|ene|abr|ago|dic|gen|mag|giu|lug|set|ott|"
     r"january|february|march|april|june|july|august|september|october|november|december|"
+    r"fev|out|mei|maj|des|sty|lut|kwi|cze|lip|sie|wrz|pa\u017a|lis|gru|\u044f\u043d\u0432|"
+    r"\u0444\u0435\u0432|\u043c\u0430\u0440|\u0430\u043f\u0440|\u043c\u0430\u0439|\u0438\u044e\u043d|\u0438\u044e\u043b|"
+    r"\u0430\u0432\u0433|\u0441\u0435\u043d|\u043e\u043a\u0442|\u043d\u043e\u044f|\u0434\u0435\u043a|"
     r"januar|februar|m\u00e4rz|juni|juli|oktober|dezember|"
     r"janvier|f\u00e9vrier|mars|avril|juillet|septembre|octobre|novembre|d\u00e9cembre)\.?"
 )
@@ -74,13 +90,15 @@ _DATE: Final = re.compile(
     rf"|{_DAY}[-./ ]+{_MONTH}(?:[-./ ]+(?:[0-9]{{2}}|[0-9]{{4}}))?"
     rf"|{_MONTH}[-./ ]+(?:[0-9]{{2}}|[0-9]{{4}})"
     rf"|{_WEEKDAY}{_MONTH}[-./ ]+{_DAY}(?:, ?|[-./ ]+)(?:19|20)[0-9]{{2}}"
-    r"|(?:19|20)[0-9]{2}\u5e74[0-9]{1,2}\u6708[0-9]{1,2}\u65e5?)"
+    r"|(?:(?:19|20)[0-9]{2}\u5e74)?[0-9]{1,2}\u6708[0-9]{1,2}\u65e5?)"
     rf"{_CLOCK}|[0-9]{{1,2}}:[0-9]{{2}}(?::[0-9]{{2}})?"
 )
 
-# Two words with digits and what joins a list, also spelt out.
+# Two words with digits and what joins a list, also spelt out; the same letters twice; brackets.
 _SEVERAL: Final = re.compile(
-    r"\S*[0-9]\S*(?:, | ?& ?| (?:\+|and|und|et|y|e|en|og|och|or|oder) )\S*[0-9].*"
+    r"\S*[0-9]\S*(?:, | ?& ?| (?:\+|and|und|u\.|et|y|e|en|og|och|i|or|oder|bis|\u0438) )\S*[0-9].*"
+    r"|([a-z]{1,12}[-_. ]?)[0-9]+(?: | ?- | / | to )\1[0-9]+.*"
+    r"|[\[{(].*[0-9].*,.*[0-9].*[\]})]"
 )
 
 NOBODY: Final = (
@@ -94,6 +112,10 @@ SHORTENED: Final = (
     "patient_id is a number that a spreadsheet has shortened (as in 1.23E+12): digits are lost, "
     "and several patients may look like one; format the column as text before the ids are pasted "
     "or imported, and export again from the source"
+)
+FORMULA: Final = (
+    "patient_id is a spreadsheet's formula, not its result; paste the ids as values, and export "
+    "again"
 )
 DATED: Final = (
     "patient_id is a date or a time, as spreadsheets make of ids like 3-12; format the column as "
@@ -110,7 +132,7 @@ def patient_key(text: str) -> str:
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     shown = (c for c in folded if not c.isspace() and unicodedata.category(c) not in ("Cc", "Cf"))
-    key = _plain("".join(shown))
+    key = latin_alike(keyboard_signs("".join(shown)))
     formula = _FORMULA.fullmatch(key)
     key = _unshortened((formula[1] if formula else key).strip(_QUOTES)) or key
     if number := _WHOLE_NUMBER.fullmatch(key):
@@ -119,19 +141,15 @@ def patient_key(text: str) -> str:
     return grouped[1].replace(grouped[2], "") if grouped else key
 
 
-def _plain(key: str) -> str:
-    """The key with the dash and the digits of a keyboard."""
-    if key.isascii():
-        return key
-    digits = (str(unicodedata.decimal(c)) if c.isdecimal() else c for c in key)
-    return "".join(digits).translate(_DASHES)
-
-
 def id_fault(text: str) -> str:
     """Why this names no patient for certain, with the cure; "" where it may. Repeats no id."""
     key = patient_key(text)
     if key in NOTHING:
         return ""  # an empty cell, which says that itself
+    if key.startswith("="):
+        return FORMULA
+    if _SEVERAL.fullmatch(key):
+        return SEVERAL_IDS
     nothing = key in _UNKNOWN or _ERROR.fullmatch(key) or _PLACEHOLDER.fullmatch(key)
     if nothing or not any(c.isalnum() for c in key):
         return NOBODY
@@ -139,10 +157,15 @@ def id_fault(text: str) -> str:
         return SHORTENED
     if ";" in key or "|" in key:
         return SEVERAL_IDS
-    spaced = _plain(" ".join(unicodedata.normalize("NFKC", text).casefold().split()))
+    spaced = keyboard_signs(" ".join(unicodedata.normalize("NFKC", text).casefold().split()))
     if _DATE.fullmatch(spaced.strip(_QUOTES + "=")):
         return DATED
-    return SEVERAL_IDS if _SEVERAL.fullmatch(spaced) else ""
+    return SEVERAL_IDS if _SEVERAL.fullmatch(spaced) or _numbered_lines(text) > 1 else ""
+
+
+def _numbered_lines(text: str) -> int:
+    """How many lines of a cell have a digit: a list that somebody wrote into it."""
+    return sum(any(c.isdecimal() for c in line) for line in text.splitlines())
 
 
 def _unshortened(key: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass, field
+from html import unescape
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -18,9 +19,14 @@ from urllib.parse import unquote
 
 from client.data.encodings import western
 
-_ELSEWHERE: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\|~[\\/]|[a-z][a-z0-9+.-]*://")
+_ELSEWHERE: Final = re.compile(
+    r"[a-z]:[\\/]|\\\\|~[^\\/]*[\\/]|[a-z][a-z0-9+.-]*://|file:|\$|%[a-z]+%[\\/]", re.IGNORECASE
+)
+# What may be a file's name in a formula, a list, a link, with quotes around it.
+_NAMES: Final = re.compile(r"[^\s\"'\u2018-\u201e<>\[\](){}|*?=,;&#!\\/]+")
 
 _MISSING: Final = "the file is missing"
+_WAYS: Final = (str, unquote, unescape)  # as it is; as in a URL; as in HTML
 _FOLDERS: Final = 100  # so many are looked into for a file that is not where the table says
 
 
@@ -47,7 +53,8 @@ class Spelling:
                 raise LookupError(_MISSING)
             own = self._one(found, part, last=number == len(parts))
             if not own:
-                raise LookupError(_MISSING + self._where(root, parts[-1]))
+                where = self._where(root, parts[-1]) or self._within(root, name)
+                raise LookupError(_MISSING + where)
             found /= own
         return found
 
@@ -56,14 +63,14 @@ class Spelling:
         if (folder / part).exists():
             return part
         names = self._names(folder)
-        meant = names.get(_folded(part), []) or names.get(_folded(unquote(part)), [])
+        meant = next(filter(None, (names.get(_folded(way(part))) for way in _WAYS)), [])
         if len(meant) > 1:
             raise LookupError(
                 "several files differ from the name in the table only in case or Unicode form; "
                 "write it exactly"
             )
         stem = Path(_folded(part)).stem
-        if last and not meant and any(Path(other).stem == stem for other in names):
+        if last and not meant and stem and any(Path(other).stem == stem for other in names):
             raise LookupError(f"{_MISSING}; there is one with another ending")
         return meant[0] if meant else ""
 
@@ -75,6 +82,16 @@ class Spelling:
         for folder in islice((path for path in folders if path.is_dir()), _FOLDERS):
             if _folded(part) in self._names(folder):
                 return "; there is one in a folder of the data folder: write that before its name"
+        return ""
+
+    def _within(self, root: Path, name: str) -> str:
+        """Whether `name` holds more than a file's name, as a clause; "" for no."""
+        known = self._names(root)
+        if any(_folded(found.rstrip(".")) in known for found in _NAMES.findall(name)):
+            return (
+                "; one of its name is there: write that alone, without quotes, brackets, a "
+                "formula, or what else stands around it"
+            )
         return ""
 
     def _names(self, folder: Path) -> dict[str, list[str]]:

@@ -209,6 +209,11 @@ def _read_parquet(path: Path) -> Iterator[TableRecord]:
         table = parquet.read_table(path, columns=list(wanted.values()))
     except (ArrowException, ValueError, OverflowError):
         raise DataError(f"{path} is damaged or not a parquet file.", "Export it again.") from None
+    if "file_name" not in wanted and any(str(kind).startswith("struct<") for kind in schema.types):
+        raise DataError(
+            f"{path} has no column file_name, and seems to hold the pictures themselves.",
+            "Write each to a file beside the table, and the files' names into file_name.",
+        )
     check_header(path, names)
     if str(schema.field(wanted["patient_id"]).type) in ("float", "halffloat"):
         raise DataError(

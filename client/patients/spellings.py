@@ -7,14 +7,27 @@ without them they would be trained on again, as 123.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import Final
+
+from client.data.letters import LATIN_OF_CYRILLIC, LATIN_OF_GREEK
 
 _APOSTROPHES: Final = "'\u2019\u2018`\u00b4"
 _LONGEST_PADDED: Final = 12  # digits; wider ids than these are not padded with zeros in practice
 _DECIMALS: Final = (",", ",0", ",00")
 _PAIRS: Final = ("\u201c\u201d", "\u201e\u201c", "\u00ab\u00bb", "\u2039\u203a")
 _DASHES: Final = "\u2010\u2012\u2013\u2014\u2015\u2212"
+# The letters of another script for all that look like them, and what Turkish keyboards write.
+_SCRIPTS: Final[tuple[Mapping[int, int | str], ...]] = (
+    *(
+        {latin: own for own, latin in known.items()}
+        for known in (LATIN_OF_CYRILLIC, LATIN_OF_GREEK)
+    ),
+    {ord("i"): "\u0131"},
+    {ord("i"): "i\u0307"},
+)
+_WORD: Final = re.compile(r"[^\W\d_]+")
 _ZEROS: Final = (0x660, 0x6F0, 0x966, 0x9E6, 0xE50)  # Arabic, Persian, Devanagari, Bengali, Thai
 
 
@@ -30,6 +43,9 @@ def former_spellings(patient_id: str) -> Iterator[str]:
         yield from (first + plain + last for first, last in _PAIRS)
         yield from (plain + mark for mark in _APOSTROPHES)  # of two, the first was taken off
         yield from (plain.translate(_digits(zero)) for zero in _ZEROS)
+    yield from _in_other_letters(patient_id)
+    if "'" in patient_id:
+        yield from (patient_id.replace("'", mark) for mark in _APOSTROPHES)
     if "-" in patient_id:
         yield from (patient_id.replace("-", dash) for dash in _DASHES)
     if patient_id.isdecimal():
@@ -43,6 +59,15 @@ def former_spellings(patient_id: str) -> Iterator[str]:
 
 def _digits(zero: int) -> dict[int, int]:
     return {ord("0") + digit: zero + digit for digit in range(10)}
+
+
+def _in_other_letters(patient_id: str) -> Iterator[str]:
+    """All of its words in another script, or one of them."""
+    for script in _SCRIPTS:
+        yield patient_id.translate(script)
+        for word in _WORD.finditer(patient_id):
+            before, after = patient_id[: word.start()], patient_id[word.end() :]
+            yield before + word[0].translate(script) + after
 
 
 def _padded(patient_id: str) -> Iterator[str]:

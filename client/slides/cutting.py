@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,13 +18,13 @@ from client.slides.grid import TileCut, TileGrid, plan_grid
 from client.slides.journal import GridPlace, PlaceDecision, SlideJournal
 from client.slides.listing import ListedSlide
 from client.slides.opened import WholeSlide
+from client.slides.png import lossless_png
 from privacy.errors import ConfigError
 
 # Pixels of the overview for a tile's side, and for the whole slide at most.
 _FINE: Final = 12
 _LARGEST_OVERVIEW: Final = 4096
 _GLASS: Final = 0.01  # coloured share of a place in the overview, below which nobody looks closer
-_COMPRESSION: Final = 3  # of PNG: a fifth quicker than 6, files 5 % larger
 
 ShareDone = Callable[[float, int], None]  # of the slide, 0..1; tiles kept so far
 
@@ -139,6 +138,4 @@ def _decide(
     verdict = request.rules.verdict(shares)
     if verdict is not TileVerdict.KEPT:
         return PlaceDecision(verdict, shares)
-    png = io.BytesIO()
-    tile.save(png, "PNG", compress_level=_COMPRESSION)
-    return PlaceDecision(verdict, shares, folder.keep(listed, place, png.getvalue()))
+    return PlaceDecision(verdict, shares, folder.keep(listed, place, lossless_png(tile)))

@@ -23,6 +23,9 @@ from client.slides.unusable import UnusableSlide
 from model.file_kinds import file_kind, first_bytes
 
 _BLOCK: Final = 2048  # pixels of a level that are read at once for the overview
+# Pixels of a slide that is kept once it was read: OpenSlide lays its blocks over each other pixel
+# by pixel, which takes longer than to decode them, every time.
+_SMALL: Final = 4096 * 4096
 _ROUNDED: Final = 0.01
 _HEX: Final = re.compile(r"[0-9A-Fa-f]{6}")
 
@@ -54,6 +57,7 @@ class WholeSlide:
         except (openslide.OpenSlideError, OSError):
             raise UnusableSlide("it cannot be opened: damaged, or not all of it is here") from None
         self._levels = _whole_levels(self._slide.level_dimensions)
+        self._kept: Image.Image | None = None  # level 0, of a small slide without a pyramid
 
     def __enter__(self) -> WholeSlide:
         return self
@@ -76,8 +80,13 @@ class WholeSlide:
 
     def tile(self, grid: TileGrid, place: tuple[int, int], size: int) -> Image.Image:
         """The tile at (column, row), RGB [size, size]."""
-        read = self._read(grid.corner(*place), grid.level, grid.region)
+        read = self._region(grid, place)
         return read.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
+
+    def preview(self, grid: TileGrid, place: tuple[int, int], side: int) -> Image.Image:
+        """The same tissue for the eye, RGB [side, side]: quicker, and less sharp."""
+        read = self._region(grid, place)
+        return read.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=1.0)
 
     def overview(self, most: int) -> Image.Image:
         """The specimen in small, RGB, its longer side at most `most` pixels; read in blocks."""
@@ -89,10 +98,14 @@ class WholeSlide:
             "RGB", (max(1, round(width / shrink)), max(1, round(height / shrink))), "white"
         )
         across, down = self._slide.level_dimensions[level]
+        if level == 0 and across * down <= _SMALL:
+            self._kept = Image.new("RGB", (across, down))
         for top in range(0, down, _BLOCK):
             for left in range(0, across, _BLOCK):
                 size = (min(_BLOCK, across - left), min(_BLOCK, down - top))
                 block = self._read((round(left * scale), round(top * scale)), level, size)
+                if self._kept is not None:
+                    self._kept.paste(block, (left, top))
                 corners = [round(at * scale / shrink) for at in (left, top)]
                 ends = [
                     round((at + side) * scale / shrink)
@@ -101,6 +114,19 @@ class WholeSlide:
                 small = (max(1, ends[0] - corners[0]), max(1, ends[1] - corners[1]))
                 seen.paste(block.resize(small, Image.Resampling.BOX), (corners[0], corners[1]))
         return seen
+
+    def _region(self, grid: TileGrid, place: tuple[int, int]) -> Image.Image:
+        kept = self._kept_part(grid, place)
+        return kept or self._read(grid.corner(*place), grid.level, grid.region)
+
+    def _kept_part(self, grid: TileGrid, place: tuple[int, int]) -> Image.Image | None:
+        """The same pixels that `_read` would give, where they are here."""
+        (left, top), (across, down) = grid.corner(*place), grid.region
+        if self._kept is None or grid.level != 0:
+            return None
+        if left + across > self._kept.width or top + down > self._kept.height:
+            return None  # by a pixel, from rounding
+        return self._kept.crop((left, top, left + across, top + down))
 
     def _read(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
         try:

@@ -84,7 +84,7 @@ def _tiles_of(
             parts = cut_slide(request, folder, listed, journal, show)
             with parts.slide:
                 name = folder.name(listed)
-                strip = slide_strip(name, parts, journal, request.cut.size)
+                strip = slide_strip(name, parts, journal)
                 write_strip(folder.strip(listed), strip)
             journal.finish()
         return _kept(journal)

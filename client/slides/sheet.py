@@ -5,7 +5,6 @@ It shows tissue and pseudonyms, no name and no label. It stays at the site like 
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from client.slides.cutting import SlideParts
 from client.slides.filters import TileVerdict
 from client.slides.journal import GridPlace, SlideJournal
+from client.slides.png import lossless_png
 from model.pictures import UnreadablePicture, open_picture
 from privacy.files import write_private
 
@@ -34,7 +34,7 @@ _COLOURS: Final = {
 }
 
 
-def slide_strip(name: str, parts: SlideParts, journal: SlideJournal, size: int) -> Image.Image:
+def slide_strip(name: str, parts: SlideParts, journal: SlideJournal) -> Image.Image:
     """One slide: its overview with the decisions, tiles that were kept, tiles that were not."""
     strip = Image.new("RGB", (_WIDTH, _HEIGHT), "white")
     draw = ImageDraw.Draw(strip)
@@ -45,7 +45,7 @@ def slide_strip(name: str, parts: SlideParts, journal: SlideJournal, size: int) 
     left = _GAP + _SIDE + _GAP
     for verdict in TileVerdict:
         for place in _shown(journal, verdict):
-            tile = parts.slide.tile(parts.grid, place, size).resize((_SIDE, _SIDE))
+            tile = parts.slide.preview(parts.grid, place, _SIDE)
             ImageDraw.Draw(tile).rectangle(
                 (0, 0, _SIDE - 1, _SIDE - 1), outline=_COLOURS[verdict], width=4
             )
@@ -56,9 +56,7 @@ def slide_strip(name: str, parts: SlideParts, journal: SlideJournal, size: int) 
 
 def write_strip(path: Path, strip: Image.Image) -> None:
     """Keep a slide's strip for the sheets; raises `OSError`."""
-    png = io.BytesIO()
-    strip.save(png, "PNG", compress_level=1)
-    write_private(path, png.getvalue())
+    write_private(path, lossless_png(strip))
 
 
 def write_sheets(out: Path, strips: Sequence[Path]) -> list[Path]:

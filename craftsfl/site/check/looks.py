@@ -24,7 +24,7 @@ from client.data.likeness import likeness_hash
 from model.pictures import to_rgb
 from privacy.files import read_private, write_private
 
-_VERSION: Final = 1  # of what is seen: a later one looks again
+_VERSION: Final = 2  # of what is seen: a later one looks again
 _LARGEST: Final = 1 << 30  # bytes of the file
 _SAMPLES_TAG: Final = 277  # SamplesPerPixel of TIFF
 _COLOURS: Final = 3
