@@ -26,6 +26,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds before another try of what fail
 _KNOCK_SECONDS = 5.0  # between two looks at the agent's socket while nothing is carried
 _LONGEST_REPLY_SECONDS = 900.0  # then the coordinator has long stopped waiting for it
 _TRIES_OF_UNEXPECTED = 3
+_NOT_FOR_EVER = (Trouble.UNEXPECTED, Trouble.TOO_LARGE, Trouble.STRANGE_ANSWER)
 
 
 class Link(Protocol):
@@ -191,7 +192,7 @@ class Courier:
                 if trouble.trouble is Trouble.RUN_ENDED:
                     break
                 self._desk.trouble(trouble)
-                unexpected += trouble.trouble in (Trouble.UNEXPECTED, Trouble.TOO_LARGE)
+                unexpected += trouble.trouble in _NOT_FOR_EVER
                 if unexpected == _TRIES_OF_UNEXPECTED:
                     break
             self._sleep(pause)

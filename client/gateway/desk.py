@@ -50,6 +50,8 @@ _TROUBLE: Final = {
     "which version of craftsfl to install.",
     Trouble.NO_FLEET: "What answers at {superlink} is not Flower's Fleet API ({detail}). Check "
     "address and port in site.toml.",
+    Trouble.STRANGE_ANSWER: "What answers at {superlink} answered as no SuperLink does ({detail}), "
+    "and was not listened to. Tell the operator; somebody else may be answering.",
     Trouble.TOO_OFTEN: "The SuperLink at {superlink} refuses requests of this gateway's key: there "
     "are too many (HTTP 429). One gateway never asks that often: look for a second process with "
     "this key. It is asked again in a few seconds.",
