@@ -69,6 +69,11 @@ _STILL_UNADMITTED = (
     "{public} to the operator (craftsfl rounds register). Or another gateway or SuperNode runs "
     "with the same key: end one of them."
 )
+_FORGETFUL = (
+    "What this gateway has to know after a kill cannot be written to home, in the [gateway] table "
+    "of site.toml ({trouble}). It goes on; if it is killed now, the message in its hands is lost, "
+    "and it is admitted a minute later. Free some space."
+)
 _SOCKET: Final = {
     AtTheSocket.LISTENING: "The agent listens on {socket}.",
     AtTheSocket.NO_FILE: "No agent: {socket} does not exist. Start the agent (its log says why if "
@@ -165,6 +170,13 @@ class Desk:
     def trouble(self, trouble: FleetTrouble) -> None:
         """A request to the SuperLink failed."""
         self._say("link", self._words(trouble))
+
+    def memory(self, trouble: str) -> None:
+        """What this gateway has to know after a kill was written down; `trouble`: or why not."""
+        if trouble:
+            self._say("memory", _FORGETFUL.format(trouble=_shown(trouble)))
+        elif self._said.pop("memory", None):
+            self._write(f"{DESK_MARK}home in site.toml can be written again.")
 
     def at_the_socket(self, found: AtTheSocket) -> None:
         """What a knock at the agent's socket found."""
