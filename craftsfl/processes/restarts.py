@@ -25,6 +25,7 @@ DEFAULT_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 300.0
 SETTLED_SECONDS = 60.0
 _POLL_SECONDS = 0.25
+_LONGEST_WHY = 300  # characters
 REFUSED_SETTINGS = (1, 2)
 
 
@@ -80,9 +81,22 @@ def _revive(item: _Watched, supervisor: Supervisor, decisive: Callable[[Command]
     supervisor.stop_one(item.running)
     item.restart_at = now + pause
     say(
-        f"{item.running.name} ended with status {code}; restarting it in {pause:.0f} s.",
+        f"{item.running.name} ended with status {code}{_why(item.running)}; restarting it in "
+        f"{pause:.0f} s.",
         logging.WARNING,
     )
+
+
+def _why(running: StartedProcess) -> str:
+    """The newest line of its log that speaks of an error, in brackets; "" if there is none.
+
+    Nothing for one that a signal has ended: what it last said is not why.
+    """
+    if (running.exit_code() or 0) <= 0:
+        return ""
+    lines = (line.strip() for line in reversed(running.log_tail().splitlines()))
+    found = next((line for line in lines if "error" in line.lower()), "")
+    return f" ({found[-_LONGEST_WHY:]})" if found else ""
 
 
 def _ended(running: StartedProcess) -> DeploymentError:

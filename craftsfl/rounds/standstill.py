@@ -12,11 +12,15 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
+import psutil
+
 from craftsfl.processes.stopped import ANOTHER_ONE, stands_still, stopped_words
 from craftsfl.terminal import say
 from privacy.errors import DeploymentError
 
 _LOOK_SECONDS: Final = 10.0
+_LOOK_AT_LOG: Final = "If this lasts, look at superlink.log and"
+_ANEW: Final = "it is then started anew, and the run goes on"
 _SILENT_SECONDS: Final = 15.0  # without an answer: longer than a restart takes
 
 
@@ -75,13 +79,16 @@ class StandstillWatch:
 
     def _what_to_do(self) -> str:
         pid = self._superlink()
-        if pid is not None and stands_still(pid):
+        if pid is None:
+            return f"No hospital reaches it. {_LOOK_AT_LOG} end its process: {_ANEW}."
+        if stands_still(pid):
             return f"No hospital reaches it. Its {stopped_words(pid, 'has it started anew')}"
-        which = "its process" if pid is None else f"its process {pid}"
-        return (
-            f"No hospital reaches it. If this lasts, look at superlink.log and end {which}: "
-            "it is then started anew, and the run goes on."
-        )
+        if not psutil.pid_exists(pid):
+            return (
+                "Its process has ended, and another one is started by itself. If it does not "
+                "stay: superlink.log; another program may have taken the port."
+            )
+        return f"No hospital reaches it. {_LOOK_AT_LOG} end its process {pid}: {_ANEW}."
 
     def _look_at_serverapp(self) -> None:
         pid = self._serverapp()

@@ -75,6 +75,24 @@ def test_a_superlink_that_does_not_answer_is_told_once_and_so_is_that_it_does(de
     assert desk.said[1:] == ["The SuperLink answers again."]
 
 
+def test_one_that_has_ended_is_not_to_be_ended(desk: Desk) -> None:
+    watch = desk.watch()
+    watch.look()
+    desk.silent, desk.takes = True, 30.0
+    desk.superlink = os.getpid()
+    watch.look()
+    assert f"look at superlink.log and end its process {os.getpid()}: it is then" in desk.said[-1]
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    desk.superlink = gone.pid
+    watch = desk.watch()
+    desk.silent = False
+    watch.look()
+    desk.silent = True
+    watch.look()
+    assert "has ended, and another one is started by itself" in desk.said[-1]
+
+
 def test_a_restart_and_a_start_are_no_silence(desk: Desk) -> None:
     desk.silent = True
     watch = desk.watch()
