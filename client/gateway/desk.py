@@ -169,7 +169,8 @@ class Desk:
 
     def trouble(self, trouble: FleetTrouble) -> None:
         """A request to the SuperLink failed."""
-        self._say("link", self._words(trouble))
+        words = self._words(trouble)
+        self._say("link", words, state=_state(trouble) or words)
 
     def memory(self, trouble: str) -> None:
         """What this gateway has to know after a kill was written down; `trouble`: or why not."""
@@ -222,11 +223,12 @@ class Desk:
         self._unadmitted = None
         return trouble_words(trouble, self._names)
 
-    def _say(self, topic: str, text: str) -> None:
-        now = self._clock()
+    def _say(self, topic: str, text: str, state: str | None = None) -> None:
+        """Say it if it is news; `state`: what makes it that, if not every word."""
+        now, state = self._clock(), state or text
         last, when = self._said.get(topic, ("", -REPEAT_SECONDS))
-        if text != last or now - when >= REPEAT_SECONDS:
-            self._said[topic] = (text, now)
+        if state != last or now - when >= REPEAT_SECONDS:
+            self._said[topic] = (state, now)
             self._write(DESK_MARK + text)
 
 
@@ -241,6 +243,13 @@ def trouble_words(trouble: FleetTrouble, names: Names) -> str:
         detail=_shown(trouble.detail),
         now=time.strftime("%Y-%m-%d %H:%M"),
     )
+
+
+def _state(trouble: FleetTrouble) -> str:
+    """What stays the same of a trouble whose words hold a time; "" for the others."""
+    if trouble.trouble is Trouble.CLOCK:
+        return f"{trouble.trouble.name} {int(trouble.detail) > 0}"
+    return trouble.trouble.name if "{now}" in _TROUBLE.get(trouble.trouble, "") else ""
 
 
 def _clock_words(ahead: str) -> str:

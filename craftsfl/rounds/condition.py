@@ -50,11 +50,14 @@ def condition_of(settings: ConsortiumSettings, status: RunStatus) -> RunsLife:
         return _alive(status, serving)
     begun = last_serving(settings.lock_file())
     since = status.started if status.flower_since is None else status.flower_since
+    kept = is_held(settings.keeper_file())
+    if kept and status.awaited:
+        return _dead(status, kept)
     if time.time() - since < _STARTING_SECONDS and (
         begun is None or begun.flower_run != status.flower_run
     ):
         return RunsLife(RunCondition.STARTING, "Its ServerApp is being started.", alive=False)
-    return _dead(settings, status)
+    return _dead(status, kept)
 
 
 def _alive(status: RunStatus, serving: Serving) -> RunsLife:
@@ -81,9 +84,8 @@ _WISHES = {
 }
 
 
-def _dead(settings: ConsortiumSettings, status: RunStatus) -> RunsLife:
-    kept = is_held(settings.keeper_file())
-    if status.awaited:
+def _dead(status: RunStatus, kept: bool) -> RunsLife:
+    if kept and status.awaited:  # as the keeper says; a dead ServerApp waits for nobody
         next_step = f"It cannot go on: {status.awaited}"
     elif kept:
         next_step = "craftsfl rounds serve is running and starts another one."
