@@ -33,6 +33,7 @@ from craftsfl.processes.supervisor import Command
 from server.events import RunWaiting
 
 FAR_SITE: Final = "west"
+_LIFETIME: Final = 30 * 86_400.0  # seconds
 _SECONDS: Final = datetime.timedelta(seconds=1)
 OPERATOR: Final = "operator"  # whose desk is `rounds serve`, and what a run waits for
 _DESK: Final = " desk: "
@@ -159,7 +160,6 @@ class HarmedPlane(Plane):
     """
 
     authority: Authority | None = None
-    lifetime: float = 30 * 86_400.0  # seconds, of the first certificate
     far: Cable | None = None
     clock: Path | None = None
 
@@ -194,7 +194,7 @@ class HarmedPlane(Plane):
     def _write_coordinator(self) -> None:
         super()._write_coordinator()
         if self.authority is not None:
-            self.authority.sign(self.tls, self.lifetime)
+            self.authority.sign(self.tls, _LIFETIME)
         if self.far is not None:
             values = tomllib.loads(self.consortium.read_text("utf-8"))
             values["superlink"]["host"] = "0.0.0.0"
