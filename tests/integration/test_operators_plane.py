@@ -39,6 +39,7 @@ from flwr.supercore.primitives.asymmetric import (
 )
 from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 
+from craftsfl.processes.flower import control
 from craftsfl.processes.flower.commands import SuperLink
 from craftsfl.processes.flower.connections import FIRST_SECONDS, IDLE_SECONDS
 from craftsfl.processes.flower.control import (
@@ -359,6 +360,10 @@ def test_a_run_is_started_and_its_token_is_nobodys_to_read(link: SuperLink, tmp_
             "The ServerApp ended with status -9.",
         )
         assert stop_flower_run(link, run) is False
+        running = replace(state, status="running")  # as it was a moment before
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(control, "flower_run_state", lambda link, run: running)
+            assert stop_flower_run(link, run) is False
 
 
 def ended(link: SuperLink, run: int) -> Any:

@@ -82,7 +82,10 @@ def stop_flower_run(link: SuperLink, flower_run: int) -> bool:
     if (found := flower_run_state(link, flower_run)) is None or found.ended:
         return False
     request = StopRunRequest(run_id=flower_run)
-    return bool(_asked(link, lambda client: client.StopRun(request)).success)
+    try:
+        return bool(_asked(link, lambda client: client.StopRun(request)).success)
+    except _AlreadyFinished:  # between the two questions
+        return False
 
 
 def flower_run_state(link: SuperLink, flower_run: int) -> FlowerRun | None:
@@ -112,6 +115,10 @@ def _listed(link: SuperLink, **which: int) -> list[FlowerRun]:
 
 class _NoSuchRun(DeploymentError):
     """The SuperLink does not know the run."""
+
+
+class _AlreadyFinished(DeploymentError):
+    """The run has ended by itself."""
 
 
 def node_states(link: SuperLink) -> dict[int, str]:
@@ -245,8 +252,11 @@ def _refused(
         )
     if code == ApiErrorCode.PUBLIC_KEY_NOT_VALID:
         return ConfigError(f"{key} is no key that a SuperLink takes.", _WHICH_KEY)
-    kind = _NoSuchRun if code == ApiErrorCode.RUN_ID_NOT_FOUND else DeploymentError
-    return kind(
+    kinds: dict[int, type[DeploymentError]] = {
+        ApiErrorCode.RUN_ID_NOT_FOUND: _NoSuchRun,
+        ApiErrorCode.RUN_ALREADY_FINISHED: _AlreadyFinished,
+    }
+    return kinds.get(code, DeploymentError)(
         f"The SuperLink at {link.address} refused: {detail}",
         "Its log says more: superlink.log.",
         id=ErrorId.SUPERLINK_REFUSED,
