@@ -1,4 +1,4 @@
-"""The others of the consortium in `bench.faults`: a coordinator's exchanges with one real site.
+"""The others of the consortium in `bench.ledger_faults`: its exchanges with one real site.
 
 Peers and coordinator are the real machines in this process. They go as far as the question for the
 masked update: what leaves the site then is all that the bench compares.

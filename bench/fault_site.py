@@ -1,4 +1,4 @@
-"""A site agent in its own process that can be killed anywhere, for `bench.faults`.
+"""A site agent in its own process that can be killed anywhere, for `bench.ledger_faults`.
 
 Agent, state folder, key and ledger are real; only the trainer is quick. Its updates and its masks
 are random, so that an attempt that leaves twice shows in the bytes.

@@ -1,313 +1,73 @@
-"""What is lost, overspent or released twice when a site is killed or its disk fails.
+"""What is lost, charged or released twice when something goes wrong.
 
-`plane` is about the processes around it: `bench.plane_faults`; `disk` about full disks:
-`bench.disk_faults`; `desk` about a hospital's data: `bench.desk_faults`. Of `ledger` the rows are
-`fault`, `trials`, `lost`, `overspent`, `double_released`, `stuck`. In every trial a coordinator
-asks a real site agent (with a quick trainer) for rounds and records the answers and updates that it
-receives; the site is harmed at a seeded point, restarted until its rounds are done, and then its
-ledger is compared with the record:
-
-- lost: attempts that were acknowledged but are missing from the ledger, or less far along there;
-- overspent: trials after which the ledger's epsilon is below that of the updates that left;
-- double_released: attempts for which two different updates left;
-- stuck: trials after which the site did not continue by itself. A file that was cut or flipped may
-  be refused, with a message and a way out; the site must then continue once the file is restored.
+`ledger`: a site is killed or its disk fails (`bench.ledger_faults`); `plane`: a process of a real
+consortium is killed (`bench.plane_faults`); `disasters`: a cut link, a wrong clock, an expired
+certificate, a coordinator that hangs (`bench.disasters`); `disk`: a disk is full
+(`bench.disk_faults`); `desk`: a hospital's data are spoilt (`bench.desk_faults`). What the rows
+mean stands in these modules.
 """
 
 from __future__ import annotations
 
-import copy
-import random
-import shutil
+import argparse
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from functools import partial
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, get_args
 
 from bench.desk_faults import measure_desk
+from bench.disasters import measure_disasters
 from bench.disk_faults import DISK_OWNERS, can_mount, measure_disk
-from bench.fault_peers import beginning, largest_answer, question
-from bench.fault_site import (
-    ATTEMPTS,
-    FAULT_STUDY,
-    PATIENCE,
-    REFUSED,
-    ForkedSite,
-    Place,
-    Trap,
-)
+from bench.ledger_faults import measure_ledger
 from bench.output import BenchRow, parser, print_rows
 from bench.plane_faults import measure_plane
 from bench.plane_study import PlaneMode
-from privacy.accounting import epsilon
-from privacy.budget import Book
-from privacy.ledger import AttemptKey, LedgerView, State, read_ledger
-from privacy.study.terms import event_of
-from privacy.wire.bodies import Body, Refusal, Running
-from privacy.wire.envelope import Envelope, open_envelope, seal
-from privacy.wire.offer import TrainMasked
-from privacy.wire.reasons import Reason
-from privacy.wire.secagg import Advertise, Deliver, MaskedInput
-
-RUN: Final = 7
-FAULT_ROUNDS: Final = 3  # before the harm, or around it
-LEDGER: Final = "ledger.sqlite"
-_MAIN: Final = (LEDGER, f"{LEDGER}-wal")  # hold the records, and are harmed most often
-HARMED: Final = (*_MAIN, *_MAIN, *_MAIN, f"{LEDGER}-shm", f"{LEDGER}.head", "ledger.key")
-_POLL_SECONDS: Final = 0.001
-_LIMIT: Final = largest_answer()
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What one or several trials revealed; all counts should be 0."""
-
-    lost: int = 0
-    overspent: int = 0
-    double_released: int = 0
-    stuck: int = 0
-
-    def __add__(self, other: Verdict) -> Verdict:
-        mine, its = asdict(self), asdict(other)
-        return Verdict(**{name: mine[name] + its[name] for name in mine})
+def _of_plane(options: argparse.Namespace) -> list[BenchRow]:
+    modes = get_args(PlaneMode) if options.mode == "both" else (options.mode,)
+    return [
+        row
+        for mode in modes
+        for row in measure_plane(_trials(options, 100), mode, keep=options.dir, now=options.now)
+    ]
 
 
-@dataclass
-class Coordinator:
-    """Asks for rounds, and remembers the answers and the updates that it received."""
-
-    round: int = 1
-    attempt: int = 1
-    started: dict[AttemptKey, TrainMasked] = field(default_factory=dict)  # acknowledged intents
-    due: dict[AttemptKey, Deliver] = field(default_factory=dict)  # the questions for their updates
-    left: dict[AttemptKey, set[bytes]] = field(default_factory=dict)  # what left, per attempt
-
-    def drive(self, site: ForkedSite, rounds: int) -> bool:
-        """Ask until `rounds` are done; False if the site died or could not continue."""
-        for key in sorted(self.started):  # the site may have died since: what can it still deliver?
-            if key in self.due:
-                self._note(key, self._ask(site, key, self.due[key]))
-            body = self._ask(site, key, self.started[key])
-            if isinstance(body, Advertise):
-                self._collected(site, key, body)
-        while self.round <= rounds and self.attempt <= ATTEMPTS:
-            key = AttemptKey(FAULT_STUDY.digest(), RUN, self.round, self.attempt)
-            if self.left.get(key, {b"failed"}) != {b"failed"}:  # a site that forgets gave it anew
-                self.round, self.attempt = self.round + 1, 1
-                continue
-            train = self.started.get(key) or beginning(key)
-            body = self._ask(site, key, train)
-            if body == Refusal(Reason.NOT_NEWER):
-                self.attempt += 1
-            elif not isinstance(body, Advertise):
-                return False
-            else:
-                self.started[key] = train
-                if not self._collected(site, key, body):
-                    return False
-                self.round, self.attempt = self.round + 1, 1
-        return self.round > rounds
-
-    def judge(self, ledger: LedgerView) -> Verdict:
-        """Compare with the ledger."""
-        states = {entry.key: entry.state for entry in ledger.entries()}
-        lost = {key for key in self.started if key not in states}
-        lost |= {key for key in self.left if states.get(key) is not State.COMMITTED}
-        event = event_of(FAULT_STUDY)
-        left = epsilon([event] * len(self.left), FAULT_STUDY.privacy.delta)
-        spent = Book.of(ledger.entries()).study_epsilon(FAULT_STUDY.digest())
-        twice = sum(len(updates) > 1 for updates in self.left.values())
-        return Verdict(len(lost), int(spent < left), twice)
-
-    def _collected(self, site: ForkedSite, key: AttemptKey, advertise: Advertise) -> bool:
-        ask = partial(self._ask, site, key)
-        due = question(self.started[key], advertise, ask)
-        if due is None:
-            return False
-        self.due[key] = due
-        body: Body | None = Running()
-        end = time.monotonic() + PATIENCE
-        while body == Running() and time.monotonic() < end:
-            time.sleep(_POLL_SECONDS)
-            body = ask(due)
-        self._note(key, body)
-        return isinstance(body, MaskedInput)
-
-    def _note(self, key: AttemptKey, body: Body | None) -> None:
-        if isinstance(body, MaskedInput):
-            self.left.setdefault(key, set()).add(body.encode())
-        elif body == Refusal(Reason.NO_UPDATE):
-            self.left.setdefault(key, set()).add(b"failed")
-
-    def _ask(self, site: ForkedSite, key: AttemptKey, body: Body) -> Body | None:
-        reply = site.ask(seal(Envelope(key.run, key.round, key.attempt, body)))
-        if reply is None:
-            return None
-        return open_envelope(reply, limit=_LIMIT).body
+def _of_disks(options: argparse.Namespace) -> list[BenchRow]:
+    owners = tuple(one for one in DISK_OWNERS if one.startswith(options.only or ""))
+    return measure_disk(_trials(options, 1), owners) if can_mount() else []
 
 
-def one_site(coordinator: Coordinator, site: ForkedSite, rounds: int) -> tuple[bool, int]:
-    """Drive one site process to its end; returns whether the rounds are done, and its status."""
-    done = site.ready() and coordinator.drive(site, rounds)
-    return done, site.stop()
+def _trials(options: argparse.Namespace, usual: int) -> int:
+    return usual if options.seeds is None else int(options.seeds)
 
 
-def finish(coordinator: Coordinator, folder: Path, rounds: int) -> Verdict:
-    """Restart the site, unharmed, and compare once its rounds are done."""
-    done, status = one_site(coordinator, ForkedSite(folder), rounds)
-    if not done or status != 0:
-        return Verdict(stuck=1)
-    return coordinator.judge(read_ledger(folder / LEDGER))
-
-
-def killed(place: Place | None, seed: int, lines: int, seconds: float) -> Verdict | None:
-    """Kill a new site and then its successor, in `place` or at any time; None if neither died."""
-    draw, coordinator, deaths = random.Random(f"{place} {seed}"), Coordinator(), 0
-    with fresh_folder() as folder:
-        for share in (1.0, draw.choice((0.0, 0.3))):
-            if not share:
-                continue
-            trap = Trap(place, draw.randint(1, max(1, int(share * lines)))) if place else None
-            site = ForkedSite(folder, trap=trap)
-            if place is None:
-                site.kill_after(draw.uniform(0, share * seconds))
-            _, status = one_site(coordinator, site, FAULT_ROUNDS)
-            deaths += status == -9
-            if status not in (0, -9):
-                return Verdict(stuck=1)
-        return finish(coordinator, folder, FAULT_ROUNDS) if deaths else None
-
-
-def harmed(harm: Callable[[Path, random.Random], None], seed: int) -> Verdict:
-    """Harm one file of a site that was killed (its log still open) or had stopped by itself."""
-    draw, coordinator = random.Random(f"{harm.__name__} {seed}"), Coordinator()
-    with fresh_folder() as folder, fresh_folder() as backup:
-        site = ForkedSite(folder)
-        if not (site.ready() and coordinator.drive(site, FAULT_ROUNDS)):
-            return Verdict(stuck=1)
-        if draw.random() < 0.5:
-            site.kill()
-        site.stop()
-        shutil.copytree(folder, backup, dirs_exist_ok=True)
-        harm(draw.choice([file for file in map(folder.joinpath, HARMED) if file.exists()]), draw)
-        outside = copy.deepcopy(coordinator)
-        done, status = one_site(outside, ForkedSite(folder), FAULT_ROUNDS + 1)
-        if status == 0 and done:
-            return outside.judge(read_ledger(folder / LEDGER))
-        refused = Verdict(stuck=int(status != REFUSED))
-        return refused + finish(coordinator, backup, FAULT_ROUNDS + 1)
-
-
-def cut(file: Path, draw: random.Random) -> None:
-    """Keep only the beginning of `file`."""
-    data = file.read_bytes()
-    file.write_bytes(data[: draw.randrange(len(data) or 1)])
-
-
-def flip(file: Path, draw: random.Random) -> None:
-    """Change one bit of `file`."""
-    data = bytearray(file.read_bytes())
-    if data:
-        place = draw.randrange(8 * len(data))
-        data[place // 8] ^= 1 << place % 8
-        file.write_bytes(data)
-
-
-def filled(seed: int, largest: int) -> Verdict:
-    """No file of the site may grow beyond a limit, from the start or after some rounds."""
-    draw, coordinator = random.Random(f"full {seed}"), Coordinator()
-    with fresh_folder() as folder:
-        rounds = draw.randint(0, FAULT_ROUNDS - 1)
-        if rounds:
-            one_site(coordinator, ForkedSite(folder), rounds)
-        site = ForkedSite(folder, file_limit=draw.randrange(largest))
-        _, status = one_site(coordinator, site, FAULT_ROUNDS)
-        stuck = Verdict(stuck=int(status not in (0, REFUSED)))
-        return stuck + finish(coordinator, folder, FAULT_ROUNDS)
-
-
-def measure(seeds: int) -> list[BenchRow]:
-    """All faults: `seeds` kills, and a fifth of that number for each other fault."""
-    event = event_of(FAULT_STUDY)
-    for charges in range(1, 2 * FAULT_ROUNDS + 4):  # the forked sites inherit what is computed here
-        epsilon([event] * charges, FAULT_STUDY.privacy.delta)
-    places: tuple[Place | None, ...] = (*get_args(Place), None)
-    rows = []
-    for number, place in enumerate(places):
-        trials = (seeds + len(places) - 1 - number) // len(places)
-        lines, seconds = rehearse(place or "ledger")
-        outcomes = (killed(place, seed, lines, seconds) for seed in range(8 * trials + 8))
-        name = f"SIGKILL in {place}" if place else "SIGKILL at any time"
-        rows.append(row(name, trials, (found for found in outcomes if found is not None)))
-    others = max(3, seeds // 5)
-    rows.append(row("file cut", others, (harmed(cut, seed) for seed in count())))
-    rows.append(row("bit flipped", others, (harmed(flip, seed) for seed in count())))
-    rows.append(row("disk full", others, (filled(seed, 90_000) for seed in count())))
-    return rows
-
-
-def row(fault: str, trials: int, outcomes: Iterator[Verdict]) -> BenchRow:
-    """The sum of the next `trials` outcomes, or of all if there are fewer."""
-    found, ran = Verdict(), 0
-    for ran, verdict in enumerate(outcomes, start=1):
-        found += verdict
-        if ran == trials:
-            break
-    return {"fault": fault, "trials": ran, **asdict(found)}
-
-
-def rehearse(place: Place) -> tuple[int, float]:
-    """The number of lines that an unharmed new site executes in `place`, and its seconds."""
-    with fresh_folder() as folder:
-        one_site(Coordinator(), ForkedSite(folder, trap=Trap(place, 0)), FAULT_ROUNDS)
-        lines = int((folder / "passed").read_text())
-    with fresh_folder() as folder:
-        start = time.perf_counter()
-        one_site(Coordinator(), ForkedSite(folder), FAULT_ROUNDS)
-        return lines, time.perf_counter() - start
-
-
-@contextmanager
-def fresh_folder() -> Iterator[Path]:
-    """A temporary empty folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
+_MEASURES: Final[dict[str, Callable[[argparse.Namespace], list[BenchRow]]]] = {
+    "ledger": lambda options: measure_ledger(_trials(options, 300)),
+    "plane": _of_plane,
+    "disasters": lambda options: measure_disasters(_trials(options, 1), options.only or ""),
+    "disk": _of_disks,
+    "desk": lambda options: measure_desk(_trials(options, 1), options.only or ""),
+}
 
 
 def main() -> None:
-    """`python -m bench.faults ledger|plane|disk|desk [--seeds N] [--mode MODE] [--json]`."""
+    """`python -m bench.faults WHAT [--seeds N] [--mode MODE] [--only NAME] [--json]`."""
     arguments = parser("faults", __doc__ or "")
-    arguments.add_argument("what", choices=["ledger", "plane", "disk", "desk"])
-    arguments.add_argument("--seeds", type=int, help="300, 100 of the plane, 1 of disk and desk")
+    arguments.add_argument("what", choices=list(_MEASURES))
+    arguments.add_argument("--seeds", type=int, help="ledger 300, plane 100, the others 1")
     arguments.add_argument("--mode", choices=("both", *get_args(PlaneMode)), default="both")
     arguments.add_argument("--dir", type=Path, help="of the plane: keep all here, and go on")
     arguments.add_argument("--now", type=int, help="of the plane, with --dir: kills of this call")
-    arguments.add_argument("--only", help="of disk and desk: the rows whose fault begins with this")
+    arguments.add_argument("--only", help="the rows that begin with this: a fault, or whose disk")
     options = arguments.parse_args()
-    if options.what == "plane":
-        seeds = 100 if options.seeds is None else options.seeds
-        modes = get_args(PlaneMode) if options.mode == "both" else (options.mode,)
-        rows = [
-            row
-            for mode in modes
-            for row in measure_plane(seeds, mode, keep=options.dir, now=options.now)
-        ]
-    elif options.what == "disk":
-        owners = tuple(one for one in DISK_OWNERS if one.startswith(options.only or ""))
-        rows = measure_disk(options.seeds or 1, owners) if can_mount() else []
-        if not rows:
-            sys.stderr.write("Nothing was measured: small disks are mounted, which takes root.\n")
-    elif options.what == "desk":
-        rows = measure_desk(options.seeds or 1, options.only or "")
-    else:
-        rows = measure(300 if options.seeds is None else options.seeds)
-    print_rows("faults", rows, as_json=options.json)
+    rows = _MEASURES[options.what](options)
+    if not rows:
+        sys.stderr.write(
+            "Nothing was measured: small disks and cut cables take root; or --only names nothing.\n"
+        )
+    if rows or options.json:
+        print_rows("faults", rows, as_json=options.json)
 
 
 if __name__ == "__main__":

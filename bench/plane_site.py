@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +29,7 @@ from client.agent.service import serve
 from client.agent.site_agent import AgentParts
 from client.policy import SiteRules
 from client.settings import Policy
+from craftsfl.processes.supervisor import Command
 from model.layout import Layout
 from model.layout_text import decode_layout
 from privacy.identity import load_identity
@@ -146,7 +147,7 @@ def keep_site(folder: Path) -> None:
     from craftsfl.processes.environment import environment
     from craftsfl.processes.gateway_command import gateway_commands
     from craftsfl.processes.restarts import keep_running
-    from craftsfl.processes.supervisor import Command, Supervisor, ended_by_signals
+    from craftsfl.processes.supervisor import Supervisor, ended_by_signals
 
     facts = json.loads((folder / SITE_FILE).read_text("utf-8"))
     name, logs = facts["name"], Path(facts["logs"])
@@ -169,9 +170,18 @@ def keep_site(folder: Path) -> None:
     env = environment(folder / "home", {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"})
     argv = (sys.executable, "-m", "bench.plane_site", str(folder))
     agent = Command(f"{name} agent", argv, env, logs / f"{name}-agent.log")
-    gateway = gateway_commands(site, logs, prefix=f"{name}-")
+    commands = [agent, *gateway_commands(site, logs, prefix=f"{name}-")]
+    if "clock" in facts:
+        commands = [_moved(one, facts["clock"], root) for one in commands]
     with ended_by_signals(), Supervisor() as supervisor:
-        keep_running([agent, *gateway], supervisor, lambda: None)
+        keep_running(commands, supervisor, lambda: None)
+
+
+def _moved(command: Command, clock: str, root: str) -> Command:
+    """`command`, a Python module, on a machine whose clock follows the file `clock`."""
+    module = command.argv[command.argv.index("-m") + 1 :]
+    argv = (sys.executable, "-m", "bench.moved_clock", clock, *module)
+    return replace(command, argv=argv, env={**command.env, "PYTHONPATH": root})
 
 
 if __name__ == "__main__":

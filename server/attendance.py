@@ -214,7 +214,9 @@ class Attendance:
             return
         # The first one stays, so nothing under way changes; this one is asked again later.
         reason = (
-            f"Node {other} speaks for {facts.name} already, with the same key. Stop one of them."
+            f"Node {other} speaks for {facts.name} already, with the same key: two gateways lead "
+            "to its agent, or its key is in two places. Stop one of them; another site that is "
+            "missing may have its gateway at this agent's socket."
         )
         self._turn_away(node, entry, reason, settled=False)
 

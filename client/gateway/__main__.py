@@ -15,6 +15,7 @@ if __name__ == "__main__":  # before anything of ours is imported
     if words := runpy.run_path(str(shadows))["explain_shadow"]():
         sys.exit(words)
 
+import contextlib
 import os
 import resource
 import signal
@@ -88,8 +89,10 @@ def _shut_in(options: GatewayOptions, memory: NodeFile) -> Lock:
 
 
 def write_line(text: str) -> None:
-    """One line of the log, with the time."""
-    print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)  # noqa: T201 - this is its log
+    """One line of the log, with the time; none where its disk is full, which ends nothing."""
+    line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n"
+    with contextlib.suppress(OSError):
+        os.write(1, line.encode("utf-8", "backslashreplace"))
 
 
 def _leave(link: FleetLink) -> None:

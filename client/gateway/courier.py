@@ -26,6 +26,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds before another try of what fail
 _KNOCK_SECONDS = 5.0  # between two looks at the agent's socket while nothing is carried
 _LONGEST_REPLY_SECONDS = 900.0  # then the coordinator has long stopped waiting for it
 _TRIES_OF_UNEXPECTED = 3
+_NOT_FOR_EVER = (Trouble.UNEXPECTED, Trouble.TOO_LARGE, Trouble.STRANGE_ANSWER)
 
 
 class Link(Protocol):
@@ -79,7 +80,7 @@ class Memory(Protocol):
         """What was remembered."""
 
     def write(self, remembered: Remembered) -> None:
-        """Remember."""
+        """Remember. Raises `OSError` where the disk takes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ class Courier:
             self._link.resume(remembered.node)
         if remembered.node != self._link.node:
             self._carried = None
-            self._memory.write(Remembered(self._link.node))
+            self._remember(Remembered(self._link.node))
 
     def _carry_all(self) -> None:
         if self._carried is not None:
@@ -161,7 +162,7 @@ class Courier:
             # Of this look: a confirmation below has an answer of its own, which nobody held.
             took, held = self._clock() - asked, self._link.held
             if pulled is not None:
-                self._memory.write(Remembered(self._link.node, pulled.encode()))
+                self._remember(Remembered(self._link.node, pulled.encode()))
                 self._carry(pulled)
                 quiet = False
                 continue
@@ -191,13 +192,22 @@ class Courier:
                 if trouble.trouble is Trouble.RUN_ENDED:
                     break
                 self._desk.trouble(trouble)
-                unexpected += trouble.trouble in (Trouble.UNEXPECTED, Trouble.TOO_LARGE)
+                unexpected += trouble.trouble in _NOT_FOR_EVER
                 if unexpected == _TRIES_OF_UNEXPECTED:
                     break
             self._sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-        self._memory.write(Remembered(self._link.node))
+        self._remember(Remembered(self._link.node))
         self._last = self._clock()
+
+    def _remember(self, remembered: Remembered) -> None:
+        """Write down what a kill would lose. A disk that takes nothing is no reason to stop."""
+        try:
+            self._memory.write(remembered)
+        except OSError as error:
+            self._desk.memory(error.strerror or "it cannot be written")
+        else:
+            self._desk.memory("")
 
     def _confirm_all(self) -> None:
         """Have forgotten what was answered. It may wait: the other sites' answers come first."""

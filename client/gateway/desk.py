@@ -50,6 +50,8 @@ _TROUBLE: Final = {
     "which version of craftsfl to install.",
     Trouble.NO_FLEET: "What answers at {superlink} is not Flower's Fleet API ({detail}). Check "
     "address and port in site.toml.",
+    Trouble.STRANGE_ANSWER: "What answers at {superlink} answered as no SuperLink does ({detail}), "
+    "and was not listened to. Tell the operator; somebody else may be answering.",
     Trouble.TOO_OFTEN: "The SuperLink at {superlink} refuses requests of this gateway's key: there "
     "are too many (HTTP 429). One gateway never asks that often: look for a second process with "
     "this key. It is asked again in a few seconds.",
@@ -66,6 +68,11 @@ _STILL_UNADMITTED = (
     "The SuperLink still does not admit this gateway. Either its key is not registered: send "
     "{public} to the operator (craftsfl rounds register). Or another gateway or SuperNode runs "
     "with the same key: end one of them."
+)
+_FORGETFUL = (
+    "What this gateway has to know after a kill cannot be written to home, in the [gateway] table "
+    "of site.toml ({trouble}). It goes on; if it is killed now, the message in its hands is lost, "
+    "and it is admitted a minute later. Free some space."
 )
 _SOCKET: Final = {
     AtTheSocket.LISTENING: "The agent listens on {socket}.",
@@ -163,7 +170,15 @@ class Desk:
 
     def trouble(self, trouble: FleetTrouble) -> None:
         """A request to the SuperLink failed."""
-        self._say("link", self._words(trouble))
+        words = self._words(trouble)
+        self._say("link", words, state=_state(trouble) or words)
+
+    def memory(self, trouble: str) -> None:
+        """What this gateway has to know after a kill was written down; `trouble`: or why not."""
+        if trouble:
+            self._say("memory", _FORGETFUL.format(trouble=_shown(trouble)))
+        elif self._said.pop("memory", None):
+            self._write(f"{DESK_MARK}home in site.toml can be written again.")
 
     def at_the_socket(self, found: AtTheSocket) -> None:
         """What a knock at the agent's socket found."""
@@ -209,11 +224,12 @@ class Desk:
         self._unadmitted = None
         return trouble_words(trouble, self._names)
 
-    def _say(self, topic: str, text: str) -> None:
-        now = self._clock()
+    def _say(self, topic: str, text: str, state: str | None = None) -> None:
+        """Say it if it is news; `state`: what makes it that, if not every word."""
+        now, state = self._clock(), state or text
         last, when = self._said.get(topic, ("", -REPEAT_SECONDS))
-        if text != last or now - when >= REPEAT_SECONDS:
-            self._said[topic] = (text, now)
+        if state != last or now - when >= REPEAT_SECONDS:
+            self._said[topic] = (state, now)
             self._write(DESK_MARK + text)
 
 
@@ -228,6 +244,13 @@ def trouble_words(trouble: FleetTrouble, names: Names) -> str:
         detail=_shown(trouble.detail),
         now=time.strftime("%Y-%m-%d %H:%M"),
     )
+
+
+def _state(trouble: FleetTrouble) -> str:
+    """What stays the same of a trouble whose words hold a time; "" for the others."""
+    if trouble.trouble is Trouble.CLOCK:
+        return f"{trouble.trouble.name} {int(trouble.detail) > 0}"
+    return trouble.trouble.name if "{now}" in _TROUBLE.get(trouble.trouble, "") else ""
 
 
 def _clock_words(ahead: str) -> str:

@@ -63,6 +63,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from google.protobuf.message import DecodeError
 
+from client.gateway.answers import bind_answers
 from client.gateway.reach import unreachable
 from client.gateway.trouble import FleetTrouble, Trouble
 from client.packing import pack, unpack
@@ -185,6 +186,7 @@ class FleetLink:
             verify=tls,
             timeout=_REQUEST_SECONDS,
         )
+        bind_answers(self._client._client)
         self._node = Node()
         self._beat = 0.0  # when the last heartbeat was sent, monotonic
         self.requests = 0  # sent so far

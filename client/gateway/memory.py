@@ -74,7 +74,10 @@ class NodeFile:
             return Remembered()
 
     def write(self, remembered: Remembered) -> None:
-        """Replace what is remembered. A failure loses only what a kill would lose with it."""
+        """Replace what is remembered.
+
+        Raises `OSError` where the disk takes nothing: that loses what a kill would lose with it.
+        """
         text = json.dumps(
             {
                 "boot": self._boot,

@@ -21,6 +21,7 @@ class Trouble(Enum):
     KEY_UNKNOWN = auto()  # a key that was registered is not any more
     VERSION = auto()  # Flower's versions do not go together
     NO_FLEET = auto()  # there is a server, but not Flower's
+    STRANGE_ANSWER = auto()  # one without end, or packed: nothing that a SuperLink ever sends
     TOO_LARGE = auto()  # a proxy on the way refuses the size of a request
     TOO_OFTEN = auto()  # the coordinator's gate lets nobody ask that often
     RUN_ENDED = auto()  # what was asked for belongs to a run that has ended

@@ -28,6 +28,7 @@ LONGEST_PAUSE_SECONDS = 20.0
 SETTLED_SECONDS = 20.0  # of life, after which a death is not one of a series
 _REFUSES_WITHIN_SECONDS = 60.0  # on a machine that is busy while the process starts
 _POLL_SECONDS = 0.25
+_LONGEST_WHY = 300  # characters
 REFUSED_SETTINGS = (1, 2)
 
 
@@ -82,7 +83,8 @@ def _revive(item: _Watched, supervisor: Supervisor, decisive: Callable[[Command]
     supervisor.stop_one(item.running)
     item.restart_at = now + pause
     say(
-        f"{item.running.name} ended with status {code}; restarting it in {pause:.0f} s.",
+        f"{item.running.name} ended with status {code}{_why(item.running)}; restarting it in "
+        f"{pause:.0f} s.",
         logging.WARNING,
     )
 
@@ -92,6 +94,18 @@ def pause_before(name: str, failures: int) -> float:
     first = FIRST_PAUSE_SECONDS.get(name.split()[-1], DEFAULT_PAUSE_SECONDS)
     doublings = min(failures - 1, 16)  # enough for any pause, and never a number without end
     return max(first, min(math.ldexp(first, doublings), LONGEST_PAUSE_SECONDS))
+
+
+def _why(running: StartedProcess) -> str:
+    """The newest line of its log that speaks of an error, in brackets; "" if there is none.
+
+    Nothing for one that a signal has ended: what it last said is not why.
+    """
+    if (running.exit_code() or 0) <= 0:
+        return ""
+    lines = (line.strip() for line in reversed(running.log_tail().splitlines()))
+    found = next((line for line in lines if "error" in line.lower()), "")
+    return f" ({found[-_LONGEST_WHY:]})" if found else ""
 
 
 def _ended(running: StartedProcess) -> DeploymentError:

@@ -44,6 +44,8 @@ class Command:
     """A program to run: its name for people, argument vector, environment and log file.
 
     `user`: whom it runs as, if this process is root's; None: the same user as this process.
+    `tied`: it is a program of ours that calls `end_with_parent`. Others are not told who started
+    them: what they start in turn, such as a coordinator's bundle, would inherit it.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Command:
     env: Mapping[str, str]
     log: Path
     user: str | None = None
+    tied: bool = False
 
     @property
     def full_argv(self) -> tuple[str, ...]:
@@ -149,7 +152,7 @@ def _process(command: Command) -> subprocess.Popen[bytes]:
         with _output(command) as log:
             return subprocess.Popen(
                 command.full_argv,
-                env={**command.env, PARENT: str(os.getpid())},
+                env={**command.env, **({PARENT: str(os.getpid())} if command.tied else {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
+from craftsfl.processes.stopped import ANOTHER_ONE, stands_still, stopped_words
 from server.life import Serving, is_held, last_serving, now_serving
 from server.settings import ConsortiumSettings
 from server.status import RunStatus
@@ -30,11 +30,15 @@ class RunCondition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunsLife:
-    """How a run is, in one word and in a sentence; `alive`: whether a ServerApp serves it now."""
+    """How a run is, in one word and in a sentence.
+
+    `alive`: whether a ServerApp serves it now; `stuck`: whether that one stands still.
+    """
 
     condition: RunCondition
     words: str
     alive: bool
+    stuck: bool = False
 
 
 def condition_of(settings: ConsortiumSettings, status: RunStatus) -> RunsLife:
@@ -46,21 +50,21 @@ def condition_of(settings: ConsortiumSettings, status: RunStatus) -> RunsLife:
         return _alive(status, serving)
     begun = last_serving(settings.lock_file())
     since = status.started if status.flower_since is None else status.flower_since
+    kept = is_held(settings.keeper_file())
+    if kept and status.awaited:
+        return _dead(status, kept)
     if time.time() - since < _STARTING_SECONDS and (
         begun is None or begun.flower_run != status.flower_run
     ):
         return RunsLife(RunCondition.STARTING, "Its ServerApp is being started.", alive=False)
-    return _dead(settings, status)
+    return _dead(status, kept)
 
 
 def _alive(status: RunStatus, serving: Serving) -> RunsLife:
     wish = _WISHES.get(status.wish, "")
-    if _stands_still(serving.pid):
-        words = (
-            f"Its ServerApp, process {serving.pid}, stands still (SIGSTOP): kill -CONT "
-            f"{serving.pid} lets it go on, kill -KILL lets another one take over."
-        )
-        return RunsLife(RunCondition.RUNNING, words, alive=True)
+    if stands_still(serving.pid):
+        words = f"Its ServerApp, {stopped_words(serving.pid, ANOTHER_ONE)}"
+        return RunsLife(RunCondition.RUNNING, words, alive=True, stuck=True)
     if status.awaited:
         words = f"It waits for {status.awaited}. {wish}".strip()
         return RunsLife(RunCondition.WAITING, words, alive=True)
@@ -80,9 +84,8 @@ _WISHES = {
 }
 
 
-def _dead(settings: ConsortiumSettings, status: RunStatus) -> RunsLife:
-    kept = is_held(settings.keeper_file())
-    if status.awaited:
+def _dead(status: RunStatus, kept: bool) -> RunsLife:
+    if kept and status.awaited:  # as the keeper says; a dead ServerApp waits for nobody
         next_step = f"It cannot go on: {status.awaited}"
     elif kept:
         next_step = "craftsfl rounds serve is running and starts another one."
@@ -92,11 +95,3 @@ def _dead(settings: ConsortiumSettings, status: RunStatus) -> RunsLife:
     pause = " It is to be paused." if status.wish is Wish.PAUSE else ""
     words = f"Its ServerApp has ended{cause}. {next_step}{pause}"
     return RunsLife(RunCondition.INTERRUPTED, words, alive=False)
-
-
-def _stands_still(pid: int) -> bool:
-    """Whether this machine's process `pid` was stopped; False where that cannot be seen."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0] == "T"
-    except (OSError, IndexError):
-        return False

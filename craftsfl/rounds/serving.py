@@ -5,14 +5,17 @@ from __future__ import annotations
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+from craftsfl.processes.flower.control import ask_gate
 from craftsfl.processes.predecessors import sole_supervisor
 from craftsfl.processes.restarts import keep_running
 from craftsfl.processes.supervisor import Supervisor, ended_by_signals
 from craftsfl.rounds.admissions import Admissions
 from craftsfl.rounds.operator import keeper_of, superlink_of
 from craftsfl.rounds.preflight import CertificateWatch, check_coordinator, make_folders
+from craftsfl.rounds.standstill import StandstillWatch
 from craftsfl.terminal import say
-from server.settings import load_consortium
+from server.life import now_serving
+from server.settings import ConsortiumSettings, load_consortium
 
 
 def serve_consortium(settings_file: Path, *, only: str | None = None) -> None:
@@ -39,12 +42,34 @@ def serve_consortium(settings_file: Path, *, only: str | None = None) -> None:
         watch = CertificateWatch(link.credentials.certificate, said=True)
         keeper = stack.enter_context(closing(keeper_of(settings_file, logs)))
         admissions = stack.enter_context(closing(Admissions(consortium, link)))
-        supervisor = stack.enter_context(Supervisor(lambda name, pid: held[name].add(name, pid)))
+        started: dict[str, int] = {}
+        still = stack.enter_context(
+            closing(
+                StandstillWatch(
+                    lambda: ask_gate(link),
+                    lambda: started.get("superlink"),
+                    lambda: _serverapp(consortium),
+                )
+            )
+        )
+
+        def note(name: str, pid: int) -> None:
+            held[name].add(name, pid)
+            started[name] = pid
+
+        supervisor = stack.enter_context(Supervisor(note))
 
         def look() -> None:
             watch.look()
             if "superexec" in chosen:
                 admissions.tick()
                 keeper.tick()
+                still.tick()
 
         keep_running(list(chosen.values()), supervisor, look)
+
+
+def _serverapp(consortium: ConsortiumSettings) -> int | None:
+    """The process of the run's ServerApp, if one is alive."""
+    serving = now_serving(consortium.lock_file())
+    return serving.pid if serving else None

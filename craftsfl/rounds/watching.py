@@ -51,7 +51,7 @@ def watch_run(settings: Path, run: int | None = None) -> RunStatus:
                 break
             condition = condition_of(consortium, status)
             _check_begun(consortium, status, condition)
-            if condition.condition is RunCondition.INTERRUPTED:
+            if condition.condition is RunCondition.INTERRUPTED or condition.stuck:
                 display.say(condition.words)
             time.sleep(_POLL_SECONDS)
         display.refresh()

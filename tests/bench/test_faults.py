@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import faults
+from bench import ledger_faults as faults
 from privacy.ledger import AttemptKey, SqliteLedger
 from privacy.ledger.chain import Chain
 from privacy.ledger.files import HeadFile
@@ -15,7 +15,7 @@ FIGURES = ("lost", "overspent", "double_released", "stuck")
 @pytest.mark.slow
 @pytest.mark.ci
 def test_nothing_is_lost_overspent_or_released_twice() -> None:
-    rows = faults.measure(8)
+    rows = faults.measure_ledger(8)
     assert {row["fault"]: row["trials"] for row in rows} == {
         "SIGKILL in ledger": 2,
         "SIGKILL in training": 2,

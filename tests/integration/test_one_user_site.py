@@ -98,9 +98,12 @@ class WithOneUser(Plane):
         give(own, AGENT)
         return own / "site.toml"
 
-    def of_the_site(self) -> list[psutil.Process]:
-        """All processes of the ordinary user."""
-        return [p for p in psutil.process_iter(["uids"]) if p.info["uids"].real == AGENT]
+    def of_the_site(self) -> dict[str, psutil.Process]:
+        """The ordinary user's processes of this site, by their command lines."""
+        found = psutil.process_iter(["uids", "cmdline"])  # None: of one that is ending
+        mine = [p for p in found if p.info["uids"] and p.info["uids"].real == AGENT]
+        named = {" ".join(process.info["cmdline"] or ()): process for process in mine}
+        return {words: process for words, process in named.items() if str(self.folder) in words}
 
 
 def test_one_ordinary_user_takes_part_in_a_pooled_step() -> None:
@@ -110,7 +113,7 @@ def test_one_ordinary_user_takes_part_in_a_pooled_step() -> None:
             plane.start()
             found = plane.wait_for(lambda e: isinstance(e.event, RunFinished | RunFailed), 380)
             told = (folder / "logs" / f"{WHO}-serve.log").read_text()
-            own = {" ".join(process.cmdline()): process for process in plane.of_the_site()}
+            own = plane.of_the_site()
             confined = [
                 Path(f"/proc/{process.pid}/status").read_text()
                 for words, process in own.items()

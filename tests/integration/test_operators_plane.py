@@ -14,9 +14,11 @@ import subprocess
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import certifi
 import psutil
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -37,9 +39,11 @@ from flwr.supercore.primitives.asymmetric import (
 )
 from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 
+from craftsfl.processes.flower import control
 from craftsfl.processes.flower.commands import SuperLink
 from craftsfl.processes.flower.connections import FIRST_SECONDS, IDLE_SECONDS
 from craftsfl.processes.flower.control import (
+    ask_gate,
     flower_run_state,
     flower_runs,
     node_states,
@@ -54,7 +58,7 @@ from craftsfl.processes.flower.shown_key import KEY_HEADER
 from craftsfl.processes.supervisor import Supervisor
 from craftsfl.rounds.fab import build, stage
 from privacy.error_ids import ErrorId
-from privacy.errors import ConfigError
+from privacy.errors import ConfigError, DeploymentError
 from tests.integration.superlink import Answer, ask, running_superlink, send
 from tests.users import attempt, needs_users, open_folder
 
@@ -291,6 +295,29 @@ def test_no_other_port_is_open(link: SuperLink) -> None:
     assert own_open_ports() == {link.port}
 
 
+def test_a_superlink_that_stands_still_is_silent_and_no_other(link: SuperLink) -> None:
+    (superlink,) = (
+        child
+        for child in psutil.Process().children(recursive=True)
+        if "superlink_program" in " ".join(child.cmdline())
+    )
+    ask_gate(link)
+    superlink.suspend()
+    try:
+        with pytest.raises(DeploymentError, match="does not answer: it took too long") as caught:
+            ask_gate(link, 0.5)
+    finally:
+        superlink.resume()
+    assert caught.value.id == ErrorId.SUPERLINK_SILENT
+    ask_gate(link)
+    other = replace(link, credentials=link.credentials._replace(authority=Path(certifi.where())))
+    with pytest.raises(DeploymentError, match="has no certificate of this authority"):
+        ask_gate(other)
+    none = replace(link, credentials=link.credentials._replace(authority=link.secret))
+    with pytest.raises(DeploymentError, match="cannot be used"):
+        ask_gate(none)
+
+
 def serverapps() -> list[psutil.Process]:
     family = psutil.Process().children(recursive=True)
     alive = [child for child in family if child.status() != psutil.STATUS_ZOMBIE]
@@ -333,6 +360,10 @@ def test_a_run_is_started_and_its_token_is_nobodys_to_read(link: SuperLink, tmp_
             "The ServerApp ended with status -9.",
         )
         assert stop_flower_run(link, run) is False
+        running = replace(state, status="running")  # as it was a moment before
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(control, "flower_run_state", lambda link, run: running)
+            assert stop_flower_run(link, run) is False
 
 
 def ended(link: SuperLink, run: int) -> Any:

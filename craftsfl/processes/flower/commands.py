@@ -92,7 +92,7 @@ class SuperLink:
             *("--database", str(self.database)),
             "--disable-runtime-dependency-installation",
         )
-        return Command("superlink", argv, self._environment(), log)
+        return Command("superlink", argv, self._environment(), log, tied=True)
 
     def superexec(self, log: Path) -> Command:
         """The SuperExec that starts the ServerApp's process for each run."""
@@ -103,7 +103,7 @@ class SuperLink:
             *("--superexec-auth-secret-file", str(self.secret)),
             *("--serverapp-log", str(log.with_name("serverapp.log"))),
         )
-        return Command("superexec", argv, self._environment(), log)
+        return Command("superexec", argv, self._environment(), log, tied=True)
 
     def _environment(self) -> dict[str, str]:
         return environment(self.home, allowed=(*MODELS, *CERTIFICATES, *self.variables))

@@ -82,7 +82,10 @@ def stop_flower_run(link: SuperLink, flower_run: int) -> bool:
     if (found := flower_run_state(link, flower_run)) is None or found.ended:
         return False
     request = StopRunRequest(run_id=flower_run)
-    return bool(_asked(link, lambda client: client.StopRun(request)).success)
+    try:
+        return bool(_asked(link, lambda client: client.StopRun(request)).success)
+    except _AlreadyFinished:  # between the two questions
+        return False
 
 
 def flower_run_state(link: SuperLink, flower_run: int) -> FlowerRun | None:
@@ -114,6 +117,10 @@ class _NoSuchRun(DeploymentError):
     """The SuperLink does not know the run."""
 
 
+class _AlreadyFinished(DeploymentError):
+    """The run has ended by itself."""
+
+
 def node_states(link: SuperLink) -> dict[int, str]:
     """Node id -> status of all nodes that were admitted (registered, online, offline)."""
     from flwr.proto.control_pb2 import ListNodesRequest
@@ -133,6 +140,23 @@ def answers(link: SuperLink) -> bool:
     return True
 
 
+def ask_gate(link: SuperLink, seconds: float = 10.0) -> None:
+    """Whether anybody is in: the gate's refusal will do, and leaves no line in a log.
+
+    Raises `DeploymentError` if nothing comes within `seconds`.
+    """
+    import httpx
+
+    try:
+        trusted = ssl.create_default_context(cafile=link.credentials.authority)
+    except OSError as error:  # ssl.SSLError is one
+        raise _no_authority(link, error) from None
+    try:
+        httpx.head(f"https://{link.address}/", verify=trusted, timeout=seconds, trust_env=False)
+    except httpx.HTTPError as error:
+        raise _unanswered(link, error) from None
+
+
 def _asked(
     link: SuperLink, ask: Callable[[ControlHttpClient], _Answer], key: Path | None = None
 ) -> _Answer:
@@ -145,20 +169,25 @@ def _asked(
     except httpx.HTTPStatusError as error:
         raise _refused(link, error.response, key) from None
     except httpx.HTTPError as error:
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            raise DeploymentError(
-                f"Whoever answers at {link.address} has no certificate of this authority: "
-                f"{_why(error)}.",
-                f"Compare the certificate of the SuperLink with {link.credentials.authority}; it "
-                "must not have expired and must name that address. Another program may have taken "
-                "the port.",
-                id=ErrorId.CERTIFICATE_UNUSABLE,
-            ) from None
-        raise DeploymentError(
-            f"The SuperLink at {link.address} does not answer: {_why(error)}.",
-            _IS_IT_RUNNING,
-            id=ErrorId.SUPERLINK_SILENT,
-        ) from None
+        raise _unanswered(link, error) from None
+
+
+def _unanswered(link: SuperLink, error: httpx.HTTPError) -> DeploymentError:
+    """Why there was no answer, or none of this SuperLink's."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return DeploymentError(
+            f"Whoever answers at {link.address} has no certificate of this authority: "
+            f"{_why(error)}.",
+            f"Compare the certificate of the SuperLink with {link.credentials.authority}; it "
+            "must not have expired and must name that address. Another program may have taken "
+            "the port.",
+            id=ErrorId.CERTIFICATE_UNUSABLE,
+        )
+    return DeploymentError(
+        f"The SuperLink at {link.address} does not answer: {_why(error)}.",
+        _IS_IT_RUNNING,
+        id=ErrorId.SUPERLINK_SILENT,
+    )
 
 
 def _why(error: BaseException) -> str:
@@ -189,11 +218,15 @@ def _client(link: SuperLink) -> ControlHttpClient:
             interceptors=[ShowsKey(read_operator_key(link.secret))],
         )
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise DeploymentError(
-            f"The authority {link.credentials.authority} cannot be used: {_why(error)}.",
-            "Put the PEM file there that the SuperLink's certificate was signed with.",
-            id=ErrorId.CERTIFICATE_UNUSABLE,
-        ) from None
+        raise _no_authority(link, error) from None
+
+
+def _no_authority(link: SuperLink, error: Exception) -> DeploymentError:
+    return DeploymentError(
+        f"The authority {link.credentials.authority} cannot be used: {_why(error)}.",
+        "Put the PEM file there that the SuperLink's certificate was signed with.",
+        id=ErrorId.CERTIFICATE_UNUSABLE,
+    )
 
 
 def _refused(
@@ -219,8 +252,11 @@ def _refused(
         )
     if code == ApiErrorCode.PUBLIC_KEY_NOT_VALID:
         return ConfigError(f"{key} is no key that a SuperLink takes.", _WHICH_KEY)
-    kind = _NoSuchRun if code == ApiErrorCode.RUN_ID_NOT_FOUND else DeploymentError
-    return kind(
+    kinds: dict[int, type[DeploymentError]] = {
+        ApiErrorCode.RUN_ID_NOT_FOUND: _NoSuchRun,
+        ApiErrorCode.RUN_ALREADY_FINISHED: _AlreadyFinished,
+    }
+    return kinds.get(code, DeploymentError)(
         f"The SuperLink at {link.address} refused: {detail}",
         "Its log says more: superlink.log.",
         id=ErrorId.SUPERLINK_REFUSED,

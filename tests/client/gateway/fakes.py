@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -48,11 +49,14 @@ class Clock:
 class FakeMemory:
     remembered: Remembered = field(default_factory=Remembered)
     history: list[Remembered] = field(default_factory=list)
+    full: list[bool] = field(default_factory=list)  # whether the disk is, at each write
 
     def read(self) -> Remembered:
         return self.remembered
 
     def write(self, remembered: Remembered) -> None:
+        if self.full and self.full.pop(0):
+            raise OSError(errno.ENOSPC, "No space left on device")
         self.remembered = remembered
         self.history.append(remembered)
 

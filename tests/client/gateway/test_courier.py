@@ -189,6 +189,18 @@ def test_what_it_carries_is_remembered_while_it_does() -> None:
     assert world.memory.history == [Remembered(5), Remembered(5, message.encode()), Remembered(5)]
 
 
+def test_a_full_disk_keeps_no_message_back_and_is_told_until_it_has_room_again() -> None:
+    world = World(FakeLink(messages=[pulled(), pulled()]))
+    world.memory.full = [True, True, True, False]
+    lines = world.run(2)
+    assert world.link.replies == [ANSWER, ANSWER]
+    told = [line for line in lines if "home" in line]
+    assert len(told) == 2
+    assert "cannot be written to home" in told[0]
+    assert "(No space left on device). It goes on; if it is killed now" in told[0]
+    assert told[1] == "home in site.toml can be written again."
+
+
 def test_a_carried_message_of_another_node_is_not_carried_on() -> None:
     memory = FakeMemory(Remembered(4, pulled().encode()))
     world = World(FakeLink(), memory)

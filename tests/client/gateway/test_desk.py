@@ -97,3 +97,20 @@ def test_a_state_that_lasts_is_said_again_from_time_to_time() -> None:
         told.at_the_socket(AtTheSocket.NO_FILE)
         clock.now += 10
     assert len(lines) == 2
+
+
+def test_a_time_in_the_words_makes_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock's seconds are not exact, and a clock goes on: neither is a line for the desk."""
+    lines: list[str] = []
+    told = desk(lines)
+    for ahead in ("600", "601", "599", "600"):
+        told.trouble(FleetTrouble(Trouble.CLOCK, ahead))
+    assert len(lines) == 1
+    told.trouble(FleetTrouble(Trouble.CLOCK, "-600"))
+    assert "behind" in lines[1]
+    for minute in range(3):
+        monkeypatch.setattr("time.strftime", lambda form, minute=minute: f"12:0{minute}")
+        told.trouble(FleetTrouble(Trouble.CERTIFICATE_EXPIRED, "has expired"))
+    assert len(lines) == 3
+    told.trouble(FleetTrouble(Trouble.CLOCK, "-600"))
+    assert len(lines) == 4

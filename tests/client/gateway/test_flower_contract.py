@@ -10,6 +10,7 @@ import importlib
 import inspect
 from importlib.metadata import version
 
+import httpx
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
@@ -95,6 +96,9 @@ def test_the_client_takes_what_it_is_given() -> None:
     assert missing == [], f"{FLWR}: FleetHttpClient has no {', '.join(missing)}"
     parameters = set(inspect.signature(FleetHttpClient).parameters)
     assert {"base_url", "interceptors", "verify", "timeout"} <= parameters, FLWR
+    made = FleetHttpClient("https://localhost:1")
+    assert isinstance(getattr(made, "_client", None), httpx.Client), f"{FLWR}: bind_answers"
+    made.close()
     signed = list(inspect.signature(NodeAuthHttpInterceptor).parameters)
     assert signed == ["private_key", "public_key"], FLWR
 

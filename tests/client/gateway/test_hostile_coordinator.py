@@ -6,6 +6,7 @@ goes on asking, tells its desk, and connects to nobody else.
 
 from __future__ import annotations
 
+import gzip
 import http.server
 import os
 import socket
@@ -27,6 +28,7 @@ ANSWERS = {
     "to another name": (308, {"Location": "https://archive.hospital.example/"}, b""),
     "a date of no calendar": (200, {"Date": "Mon, 01 Jan 99999999999999 00:00:00 GMT"}, b"\xff"),
     "a zone without end": (401, {"Date": "Mon, 01 Jan 2026 00:00:00 +" + "9" * 40}, b"{}"),
+    "packed": (200, {"Content-Encoding": "gzip"}, gzip.compress(bytes(50_000_000))),
     "not Flower": (200, {"Content-Type": "text/html"}, b"<html>" * 10_000),
     "an error like no other": (500, {}, b'{"code": [], "detail": {"a": "\\u001b[2J"}}'),
 }

@@ -30,7 +30,7 @@ from craftsfl.processes.predecessors import sole_supervisor
 from craftsfl.processes.supervisor import Command, Supervisor
 folder = Path(sys.argv[1])
 with sole_supervisor(folder, "superlink") as record, Supervisor(record.add) as supervisor:
-    command = Command("superlink", tuple(sys.argv[2:]), {}, folder / "log")
+    command = Command("superlink", tuple(sys.argv[2:]), {}, folder / "log", tied=True)
     print(supervisor.start(command).process.pid, flush=True)
     time.sleep(60)
 """

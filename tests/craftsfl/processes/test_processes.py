@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -41,6 +43,20 @@ GRANDCHILD = """
     pathlib.Path({file!r}).write_text(str(child.pid))
     time.sleep(600)
 """
+
+
+def test_only_a_program_that_ends_with_its_parent_is_told_who_that_is(tmp_path: Path) -> None:
+    """What a SuperNode is given, the coordinator's bundle inherits."""
+    told = {}
+    with Supervisor() as supervisor:
+        for tied in (False, True):
+            code = "import os; print(sorted(os.environ.items()))"
+            one = command(tmp_path, code, f"tied {tied}")
+            given = replace(one, env={"PATH": os.environ["PATH"]}, tied=tied)
+            supervisor.start(given).process.wait(20)
+            told[tied] = {name for name, _ in ast.literal_eval(one.log.read_text())}
+    assert told[False] <= {"PATH", "LC_CTYPE"}  # Python's own
+    assert told[True] - told[False] == {"CRAFTSFL_PARENT"}
 
 
 @pytest.mark.parametrize("options", ["", ", start_new_session=True"])

@@ -13,12 +13,12 @@ from craftsfl.processes.supervisor import Command, Supervisor
 from privacy.errors import DeploymentError
 
 
-def ends_with(status: int, folder: Path) -> Command:
+def ends_with(status: int, folder: Path, because: str = "because") -> Command:
     """A process that leaves a line in `folder`/starts and ends."""
     code = (
         f"import sys; open({str(folder / 'starts')!r}, 'a').write('x'); "
         f"print('because'); sys.exit({status})"
-    )
+    ).replace("because", because)
     return Command("it", (sys.executable, "-c", code), dict(os.environ), folder / "log")
 
 
@@ -100,3 +100,24 @@ def test_a_refusal_that_is_not_decisive_is_waited_out(
     with Supervisor() as supervisor, pytest.raises(Enough):
         restarts.keep_running([ends_with(1, tmp_path)], supervisor, tick, lambda command: False)
     assert "it ended with status 1; restarting it" in capsys.readouterr().err
+
+
+def test_why_it_ended_is_said_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stranger on the machine has taken the port between two starts, for instance."""
+    monkeypatch.setattr(restarts, "_POLL_SECONDS", 0.01)
+    error = "ERROR [uvicorn.error] [Errno 98] address already in use"
+    command = ends_with(1, tmp_path, error + r"\nApplication shutdown complete.\x1b[2J")
+
+    def tick() -> None:
+        if "restarting" in told[0]:
+            raise Enough
+        told[0] += capsys.readouterr().err
+
+    told = [""]
+    with Supervisor() as supervisor, pytest.raises(Enough):
+        restarts.keep_running([command], supervisor, tick, lambda command: False)
+    assert (
+        told[0].replace("\n", " ").startswith(f"it ended with status 1 ({error}); restarting it in")
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -231,6 +232,29 @@ def test_an_edited_study_is_named_and_the_run_goes_on_once_it_is_restored(
     desk.settings.study.write_text(text, "utf-8")
     assert desk.look(1) == [1, 1]
     assert desk.status().awaited == ""
+
+
+def test_what_keeps_a_serverapp_away_is_said_even_if_none_has_begun(desk: Desk) -> None:
+    """A run that was just started has died at once, and its study was edited meanwhile."""
+    text = desk.settings.study.read_text("utf-8")
+    desk.settings.study.write_text(text.replace("rounds = 2", "rounds = 3"), "utf-8")
+    desk.flower.over[9] = "failed"
+    desk.clock.now = time.time()  # as the condition counts
+    store = desk.store()
+    store.carried(9)
+    assert condition_of(desk.settings, desk.status()).condition is RunCondition.STARTING
+    assert desk.look(3) == [1]
+    now = condition_of(desk.settings, desk.status())
+    assert now.condition is RunCondition.INTERRUPTED
+    assert "It cannot go on: study.toml is not the study file" in now.words
+    desk.keeper.close()
+    store.awaits("north (2 of 3 are there)")  # what a ServerApp that was killed has left behind
+    store.carried(7)
+    store.close()
+    desk.served().close()
+    words = condition_of(desk.settings, desk.status()).words
+    assert "Nobody starts another one" in words
+    assert "north" not in words
 
 
 def test_a_run_that_is_to_stop_is_stopped_where_nobody_serves_it(desk: Desk, said: Said) -> None:

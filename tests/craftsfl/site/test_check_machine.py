@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.far_site import Authority
 from client.agent.startup import load_rules
 from client.data.imagefolder import SiteTile
 from client.gateway.trouble import Trouble
@@ -26,7 +27,6 @@ from craftsfl.site.check.finding import Checked, CheckId, Fact, Finding, Level
 from craftsfl.site.check.pace import cut_captions, judged_pace
 from tests.client.hospital import write_hospital
 from tests.client.studies import make_study
-from tests.integration.far_site import Authority
 
 DAY = 86_400.0
 TINY = "sha256:80b992d175dfb2e59865edba89fde09d0ebaa3aeffc91ebbc9066f75712b01ec"

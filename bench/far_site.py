@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-import pytest
 import tomli_w
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -30,9 +30,17 @@ from bench.plane_site import SITE_FILE
 from craftsfl.processes.environment import environment
 from craftsfl.processes.flower.credentials import ServerCredentials
 from craftsfl.processes.supervisor import Command
+from server.events import RunWaiting
 
-FAR_SITE = "west"
-_SECONDS = datetime.timedelta(seconds=1)
+FAR_SITE: Final = "west"
+_LIFETIME: Final = 30 * 86_400.0  # seconds
+_SECONDS: Final = datetime.timedelta(seconds=1)
+OPERATOR: Final = "operator"  # whose desk is `rounds serve`, and what a run waits for
+_DESK: Final = " desk: "
+
+
+class NoCableError(Exception):
+    """This machine makes no network namespace."""
 
 
 @dataclass(frozen=True)
@@ -81,16 +89,16 @@ class Cable:
 
 @contextmanager
 def cable() -> Iterator[Cable]:
-    """A cable to a namespace of its own; skips the test where none can be made."""
+    """A cable to a namespace of its own; raises `NoCableError` where none can be made."""
     if os.geteuid() != 0:
-        pytest.skip("only root may make a network namespace")
+        raise NoCableError("only root may make a network namespace")
     number = os.getpid() % 60
     made = Cable(f"cfl{os.getpid()}", f"10.199.{number}.1", f"10.199.{number}.2")
     try:
         made.lay()
     except (OSError, subprocess.CalledProcessError) as error:
         made.remove()
-        pytest.skip(f"this machine makes no network namespace: {error}")
+        raise NoCableError(f"this machine makes no network namespace: {error}") from None
     try:
         yield made
     finally:
@@ -146,39 +154,47 @@ class Authority:
 
 @dataclass
 class HarmedPlane(Plane):
-    """Its certificate is signed by `authority`; one hospital is at the `far` end of a cable."""
+    """Its certificate is signed by `authority`; `FAR_SITE` is harder to reach than the others.
+
+    It stands at the `far` end of a cable; its clock follows the file `clock` (`bench.moved_clock`).
+    """
 
     authority: Authority | None = None
-    lifetime: float = 30 * 86_400.0  # seconds, of the first certificate
     far: Cable | None = None
+    clock: Path | None = None
 
     @property
     def tls(self) -> Path:
         """The folder of the coordinator's certificate."""
         return self.consortium.parent / "tls"
 
-    def desk(self, site: str) -> list[str]:
-        """What the desk of `site` was told by its gateway, oldest first."""
-        log = self.folder / "logs" / f"{site}-gateway.log"
-        lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
-        return [line.partition("desk: ")[2] for line in lines if "desk: " in line]
+    def desk(self, name: str) -> list[str]:
+        """What a site's desk was told by its gateway, or what the operator's was told."""
+        if name == OPERATOR:
+            waits = (logged.event for logged in self.all_events())
+            reasons = (event.reason for event in waits if isinstance(event, RunWaiting))
+            return [*self._lines("rounds serve"), *reasons]
+        lines = self._lines(f"{name}-gateway")
+        return [line.partition(_DESK)[2] for line in lines if _DESK in line]
 
-    def operators_desk(self) -> str:
-        """What `craftsfl rounds serve` has said."""
-        return (self.folder / "logs" / "rounds serve.log").read_text("utf-8", "replace")
+    def _lines(self, log: str) -> list[str]:
+        file = self.folder / "logs" / f"{log}.log"
+        return file.read_text("utf-8", "replace").splitlines() if file.exists() else []
 
     def _write(self) -> None:
         super()._write()
+        file = self.folder / FAR_SITE / SITE_FILE
+        facts = json.loads(file.read_text("utf-8"))
         if self.far is not None:
-            file = self.folder / FAR_SITE / SITE_FILE
-            facts = json.loads(file.read_text("utf-8"))
             facts["superlink"] = f"{self.far.here}:{self.port}"
-            file.write_text(json.dumps(facts), "utf-8")
+        if self.clock is not None:
+            facts["clock"] = str(self.clock)
+        file.write_text(json.dumps(facts), "utf-8")
 
     def _write_coordinator(self) -> None:
         super()._write_coordinator()
         if self.authority is not None:
-            self.authority.sign(self.tls, self.lifetime)
+            self.authority.sign(self.tls, _LIFETIME)
         if self.far is not None:
             values = tomllib.loads(self.consortium.read_text("utf-8"))
             values["superlink"]["host"] = "0.0.0.0"
