@@ -21,6 +21,7 @@ from bench.stage_two_compare import (
     missing,
     paired,
 )
+from bench.stage_two_gradients import KnownPasses
 from bench.stage_two_setting import (
     BASELINE,
     BOTH,
@@ -208,6 +209,51 @@ def test_what_each_loss_has() -> None:
     }
     assert terms[EFFECTS] == terms[SHUFFLED]  # the control differs in its phrases alone
     assert len(set(DOMAIN_CAPTIONS)) == 40
+
+
+def test_a_site_s_precision_is_trained_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.stage_two_setting.multiplies_bfloat16", lambda: True)
+    found = {loss: FULL.precision(loss, private=True) for loss in STAGE_TWO_LOSSES}
+    assert {loss for loss, how in found.items() if how == "bfloat16"} == {
+        BASELINE,
+        "structure",
+        GROUNDING,
+    }
+    fast = FULL.digest(BASELINE, private=True)
+    monkeypatch.setattr("bench.stage_two_setting.multiplies_bfloat16", lambda: False)
+    assert FULL.precision(BASELINE, private=True) == "float32"
+    assert FULL.digest(BASELINE, private=True) != fast
+
+
+class Doubling:
+    """Stands in for a UNet: counts its passes."""
+
+    passes = 0
+
+    def forward(self, noised: torch.Tensor, times: torch.Tensor, text: torch.Tensor) -> object:
+        self.passes += 1
+        return (2 * noised + text + times,)
+
+    def __call__(self, *rows: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.forward(*rows)[0]  # type: ignore[index]
+        return found
+
+
+def test_the_same_pass_of_the_base_is_made_once() -> None:
+    unet, known = Doubling(), KnownPasses()
+    rows = (torch.arange(4.0), torch.tensor([3]), torch.ones(4))
+    with torch.no_grad():
+        wanted = unet(*rows)
+        for precision in ("float32", "float32", "bfloat16"):
+            with known.used(unet, precision):  # type: ignore[arg-type]
+                assert torch.equal(unet(*rows), wanted)
+                assert torch.equal(unet(rows[0], rows[1] + 1, rows[2]), wanted + 1)
+    assert unet.passes == 1 + 2 * 2
+    with known.used(unet, "float32"):  # type: ignore[arg-type]
+        unet(*rows)  # with a gradient: of the adapter, which has moved meanwhile
+    assert (unet.passes, len(known)) == (6, 4)
+    unet(*rows)
+    assert unet.passes == 7
 
 
 def test_reported_seeds_are_many_and_nothing_is_tuned_on_them() -> None:
