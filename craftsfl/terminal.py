@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from codecs import lookup
 from contextlib import suppress
-from io import TextIOBase, TextIOWrapper
+from io import TextIOWrapper
+from typing import TextIO
 
 from rich.console import Console
 
@@ -19,7 +20,7 @@ DEFAULT_LEVEL = logging.INFO
 _messages = logging.getLogger("craftsfl.terminal")
 
 
-def write_what_fits(stream: TextIOBase) -> None:
+def write_what_fits(stream: TextIO) -> None:
     """From now on `stream` writes "?" for a letter that its encoding lacks, and does not fail.
 
     Terminals and pipes of old locales know neither the Greek letters nor the bars of a result.

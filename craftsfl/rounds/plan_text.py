@@ -21,7 +21,7 @@ from craftsfl.planning.words import (
 _BAR: Final = 24  # characters for everything that noise-off training would teach
 _FIGURE: Final = 10  # characters of a figure with its unit: "78 minutes"
 # What is learnt at least, what may be, the rest; and the same for terminals that know no blocks.
-_BLOCKS: Final = ("█▒░", "#=.")
+_BLOCKS: Final = (("█", "▒", "░"), ("#", "=", "."))
 _NAMES: Final = {"alone": "largest site alone", "local": "each its own noise", "pooled": "together"}
 _COLOURS: Final = {"nothing": "red", "part": "yellow", "most": "green"}
 
@@ -50,7 +50,7 @@ def _asked(plan: StudyPlan) -> str:
     )
 
 
-def _bars(plan: StudyPlan, blocks: str) -> Table:
+def _bars(plan: StudyPlan, blocks: tuple[str, str, str]) -> Table:
     """What is learnt at least, and what may be, of what noise-off training would teach."""
     table = Table(box=None, padding=(0, 1, 0, 0), show_header=False, pad_edge=False)
     for mode in plan.modes:
@@ -60,7 +60,7 @@ def _bars(plan: StudyPlan, blocks: str) -> Table:
     return table
 
 
-def _bar(mode: PlannedMode, blocks: str) -> Text:
+def _bar(mode: PlannedMode, blocks: tuple[str, str, str]) -> Text:
     low, high = (round(_BAR * share) for share in (mode.share.low, mode.share.high))
     colour = _COLOURS[mode.lesson]
     sure, perhaps, rest = blocks
