@@ -22,7 +22,7 @@ Rows: a run each, and then a row for each comparison (`difference`; `low` and `h
 seeds and patients; `t_low` and `t_high`: Student's t over seeds). `--coherence` measures how well
 patients' clipped gradients agree under each loss, `--references` prints which phrases the captions
 would be compared with, and trains nothing. A killed bench resumes where it was: `--dir` keeps
-finished runs.
+finished runs. Two processes may share a `--dir` if their seeds differ (`--first-seed`).
 """
 
 from __future__ import annotations
@@ -45,11 +45,8 @@ from bench.stage_two_compare import Finished, StageTwoRun, comparisons, missing
 from bench.stage_two_references import reference_rows
 from bench.stage_two_run import Laboratory
 from bench.stage_two_setting import (
-    BASELINE,
-    EFFECTS,
     EVALUATOR,
     FULL,
-    GROUNDING,
     QUICK,
     REPORTED_SEEDS,
     STAGE_TWO_LOSSES,
@@ -58,9 +55,9 @@ from bench.stage_two_setting import (
 from model.base import load_base
 from model.cache import locate_base
 from model.encoders import load_image_text_encoder
+from model.heap import keep_freed_memory
 from model.lab.judges import load_judges
 
-_FIRST = (BASELINE, GROUNDING, EFFECTS)
 _PRIVACIES = {"plain": (False,), "private": (True,), "both": (False, True)}
 
 
@@ -73,14 +70,14 @@ def measure(
 ) -> list[StageTwoRun]:
     """All runs of these losses and seeds; those already in `folder` are not repeated.
 
-    Denoising, grounding and effects come first, for all seeds: whoever stops early has the
-    comparison.
+    One seed after the other, each with all losses: they share what the base says of its patients,
+    and whoever stops early has all comparisons of fewer seeds.
     """
     finished = Finished(
         folder / "runs.jsonl", cache(lambda loss, private: setting.digest(loss, private=private))
     )
     wanted = [(loss, p, seed) for seed in seeds for p in privacies for loss in losses]
-    left = sorted(missing(finished.runs(), wanted), key=lambda key: key[0] not in _FIRST)
+    left = missing(finished.runs(), wanted)
     if left:
         with _bar() as progress:
             task = progress.add_task("", total=len(wanted), completed=len(wanted) - len(left))
@@ -141,6 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """`python -m bench.stage_two [--json] [--quick] [--seeds N] [--losses A;B] [--dir DIR]`."""
     chosen, losses = _options(arguments)
     torch.set_num_threads(chosen.threads)
+    keep_freed_memory()
     setting, count = (QUICK, 1) if chosen.quick else (FULL, chosen.seeds)
     seeds = range(chosen.first_seed, chosen.first_seed + count)
     if chosen.references:

@@ -2,25 +2,76 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Final
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from client.training import EncodedTiles
-from model.adapters import attach, detach, parameters, write_vector
+from client.training.precision import Precision
+from model.adapters import Unet, attach, detach, parameters, write_vector
 from model.arrays import Doubles
 from model.base import Pipeline
 from model.losses import Loss, NoiseSchedule
 from model.losses.draws import draw_rows
+from model.mixed_precision import MixedPrecision
 from privacy.dpsgd.engine import BLANK, PhysicalBatch
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.dpsgd.release import CONTRIBUTION_BITS
 from privacy.study.manifest import Adapter
 
 _ROWS: Final = 32  # that go through the UNet at once
+
+
+class KnownPasses:
+    """What the base says of rows, kept: losses of a seed that ask it the same get the same answer.
+
+    In a step only the base's passes are without gradient. What is kept is what was computed, bit
+    for bit; rows, timesteps, captions and precision are what it depends on.
+    """
+
+    def __init__(self) -> None:
+        self._said: dict[bytes, torch.Tensor] = {}
+
+    def __len__(self) -> int:
+        """How many passes are kept."""
+        return len(self._said)
+
+    @contextmanager
+    def used(self, unet: Unet, precision: Precision) -> Iterator[None]:
+        """Inside, a pass without gradient is made once."""
+        original = unet.forward
+
+        def forward(
+            noised: torch.Tensor,
+            timesteps: torch.Tensor,
+            text: torch.Tensor,
+            **settings: Any,  # noqa: ANN401 - as the UNet's own
+        ) -> Any:  # noqa: ANN401
+            if torch.is_grad_enabled():
+                return original(noised, timesteps, text, **settings)
+            key = _digest(precision, noised, timesteps, text)
+            if key not in self._said:
+                self._said[key] = original(noised, timesteps, text, **settings)[0]
+            return (self._said[key],)
+
+        unet.forward = forward
+        try:
+            yield
+        finally:
+            del unet.forward
+
+
+def _digest(precision: str, *tensors: torch.Tensor) -> bytes:
+    found = hashlib.blake2b(precision.encode("ascii"), digest_size=16)
+    for tensor in tensors:
+        found.update(str(tuple(tensor.shape)).encode("ascii"))
+        found.update(tensor.contiguous().numpy().tobytes())
+    return found.digest()
 
 
 class LossRows:
@@ -31,14 +82,28 @@ class LossRows:
     """
 
     def __init__(
-        self, pipeline: Pipeline, adapter: Adapter, tiles: EncodedTiles, loss: Loss, seed: int
+        self,
+        pipeline: Pipeline,
+        adapter: Adapter,
+        tiles: EncodedTiles,
+        loss: Loss,
+        seed: int,
+        precision: Precision = "float32",
+        known: KnownPasses | None = None,
     ) -> None:
-        """Takes off any other adapter that `pipeline` carries."""
+        """Takes off any other adapter that `pipeline` carries.
+
+        `precision`: of the frozen layers, as a site trains; `known`: the base's passes of this seed
+        and these patients so far.
+        """
         detach(pipeline.unet)
         self._unet, self._loss, self._seed = pipeline.unet, loss, seed
         self._layout = attach(pipeline.unet, adapter)
         self._schedule = NoiseSchedule.of(pipeline.scheduler)
         self._tiles, self._of_patient = tiles, tiles.by_patient()
+        self._precision = precision
+        self._mixed = MixedPrecision(pipeline.unet) if precision == "bfloat16" else None
+        self._known = known
 
     @property
     def parameters(self) -> int:
@@ -54,7 +119,7 @@ class LossRows:
     ) -> Doubles:
         """Sum [P] of the clipped gradients of `patients`, in units of the clipping norm."""
         write_vector(self._unet, self._layout, vector)
-        with LoraEngine(self._unet, parameters(self._unet, self._layout)) as engine:
+        with self._clipping() as engine:
             found = engine.clipped_sum(self._batches(patients, step), clipping_norm)
         return np.asarray(found.total.numpy() / clipping_norm)
 
@@ -67,10 +132,20 @@ class LossRows:
     ) -> Doubles:
         """The clipped gradients [patients, P], in units of the clipping norm."""
         write_vector(self._unet, self._layout, vector)
-        with LoraEngine(self._unet, parameters(self._unet, self._layout)) as engine:
+        with self._clipping() as engine:
             batches = self._batches(patients, step)
             parts = [part.double() for part in engine.contributions(batches, clipping_norm)]
         return np.asarray(torch.cat(parts)[: len(patients)].numpy() * 2.0**-CONTRIBUTION_BITS)
+
+    @contextmanager
+    def _clipping(self) -> Iterator[LoraEngine]:
+        with ExitStack() as stack:
+            if self._mixed is not None:
+                stack.enter_context(self._mixed.active())
+            if self._known is not None:
+                stack.enter_context(self._known.used(self._unet, self._precision))
+            trained = parameters(self._unet, self._layout)
+            yield stack.enter_context(LoraEngine(self._unet, trained))
 
     def _batches(self, patients: Sequence[int], step: int) -> Iterator[PhysicalBatch]:
         for start in range(0, len(patients), _ROWS):

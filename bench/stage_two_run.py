@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from bench.stage_two_gradients import KnownPasses
 from bench.stage_two_setting import (
     DOMAIN_CAPTIONS,
     EFFECTS,
@@ -97,6 +98,7 @@ class Laboratory:
         self._evaluator, self._judges, self._cache = evaluator, judges, cache
         self._texts = evaluator.embed_text(DOMAIN_CAPTIONS).cpu().double().numpy()
         self._public = self._public_rows()
+        self._known = (RunOf(private=False, seed=-1), KnownPasses())
 
     def site(self, seed: int) -> SeedPatients:
         """Draw and encode the patients of `seed`; the held-out ones are different patients."""
@@ -118,7 +120,9 @@ class Laboratory:
         """Train with `loss` on the site's patients, and measure on the held-out ones."""
         plan = self.setting.plan(private=private)
         where = RunOf(private, seed)
-        rows = loss_rows(loss, self.setting, self.pipeline, site.train, where)
+        if self._known[0] != where:  # other patients, or other draws of them
+            self._known = (where, KnownPasses())
+        rows = loss_rows(loss, self.setting, self.pipeline, site.train, where, self._known[1])
         start = start_of(plan, self.pipeline, seed)
         vector = trained_adapter(rows, plan, start, seed, on_step)
         return self.measure(site, vector, where)

@@ -7,7 +7,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from model.encoders.files import find_encoder
 from model.lab.pretraining.corpus import draw_caption
 from model.lab.tissue.domain import RARE_TYPES, STAINS, domain_caption
 from model.lab.tissue.tile import MORPHOLOGIES
+from model.processor import multiplies_bfloat16
 from privacy.accounting import calibrate_noise_multiplier
 from privacy.study.manifest import Adapter
 from privacy.study.stage_two import (
@@ -27,6 +28,9 @@ from privacy.study.stage_two import (
     Structure,
 )
 from strategies.rule import UpdateRule
+
+if TYPE_CHECKING:
+    from client.training.precision import Precision
 
 REFERENCE: Final = "tiny"
 EVALUATOR: Final = "tiny-evaluator"  # never used in training
@@ -184,7 +188,8 @@ class StageTwoSetting:
         made = None if terms is None else terms.model_dump(mode="json")
         plan = asdict(self.plan(private=private))
         evaluator = find_encoder(EVALUATOR).digest()
-        text = json.dumps([loss, made, plan, sizes, evaluator], sort_keys=True)
+        precision = self.precision(loss, private=private)
+        text = json.dumps([loss, made, plan, sizes, evaluator, precision], sort_keys=True)
         return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
     def terms(self, loss: str, *, private: bool) -> StageTwo | None:
@@ -198,6 +203,12 @@ class StageTwoSetting:
             drift=self._drift(private=private) if grounded else None,
             grounding=self._grounding() if grounded else None,
         )
+
+    def precision(self, loss: str, *, private: bool) -> Precision:
+        """Of the frozen layers while it trains: a site's own rule (docs/adr/0070), untimed."""
+        terms = self.terms(loss, private=private)
+        compares = terms is not None and terms.effects is not None
+        return "bfloat16" if multiplies_bfloat16() and not compares else "float32"
 
     def structure(self) -> Structure:
         """Places against the reference encoder's."""

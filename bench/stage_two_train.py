@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.stage_two_gradients import LossRows
+from bench.stage_two_gradients import KnownPasses, LossRows
 from bench.stage_two_setting import SHUFFLED, SQUARED, StageTwoSetting, TrainingPlan
 from client.training import EncodedTiles
 from model.adapters import attach, initial_vector
@@ -71,13 +71,22 @@ def bench_tiles(loss: str, tiles: EncodedTiles, plan: TrainingPlan, seed: int) -
 
 
 def loss_rows(
-    loss: str, setting: StageTwoSetting, pipeline: Pipeline, tiles: EncodedTiles, where: RunOf
+    loss: str,
+    setting: StageTwoSetting,
+    pipeline: Pipeline,
+    tiles: EncodedTiles,
+    where: RunOf,
+    known: KnownPasses | None = None,
 ) -> LossRows:
-    """The gradients of a run's patients, under the adapter of its half of the table."""
+    """The gradients of a run's patients, under the adapter of its half of the table.
+
+    `known`: what the base has said in other runs of the same seed and half.
+    """
     plan = setting.plan(private=where.private)
     own = bench_tiles(loss, tiles, plan, where.seed)
     made = bench_loss(loss, setting, pipeline, private=where.private)
-    return LossRows(pipeline, plan.adapter, own, made, where.seed)
+    way = (setting.precision(loss, private=where.private), known)
+    return LossRows(pipeline, plan.adapter, own, made, where.seed, *way)
 
 
 def start_of(plan: TrainingPlan, pipeline: Pipeline, seed: int) -> NDArray[np.float32]:

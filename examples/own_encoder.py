@@ -28,7 +28,7 @@ class Palette:
 
 
 if __name__ == "__main__":
-    folder, study = Path(sys.argv[1]), sample_study(with_encoder=True)
+    folder, study = Path(*sys.argv[1:2] or sys.exit(__doc__)), sample_study(with_encoder=True)
     usual = SimulationConfig(study=study, folder=folder, arm="noise-off", held_out=24)
     for config in (usual, replace(usual, encoder=Palette())):
         print(simulate(config))

@@ -23,7 +23,7 @@ def noisy_half(unet: object, rows: Rows, schedule: NoiseSchedule) -> Tensor:
 
 
 if __name__ == "__main__":
-    folder, study = Path(sys.argv[1]), sample_study()
+    folder, study = Path(*sys.argv[1:2] or sys.exit(__doc__)), sample_study()
     usual = SimulationConfig(study=study, folder=folder, arm="noise-off", held_out=24)
     for config in (usual, replace(usual, loss=noisy_half)):
         print(simulate(config))

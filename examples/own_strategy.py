@@ -34,7 +34,7 @@ class ServerMomentum:
 
 
 if __name__ == "__main__":
-    folder, study = Path(sys.argv[1]), sample_study("local")
+    folder, study = Path(*sys.argv[1:2] or sys.exit(__doc__)), sample_study("local")
     usual = SimulationConfig(study=study, folder=folder, arm="noise-off", held_out=24)
     for config in (usual, replace(usual, strategy=ServerMomentum)):
         print(simulate(config))

@@ -44,8 +44,17 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return run
 
 
-@pytest.mark.parametrize("name", ["read_ledger.py", "cost_of_a_study.py"])
-def test_without_its_file_an_example_says_how_it_is_called(run: Run, name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "read_ledger.py",
+        "cost_of_a_study.py",
+        "own_loss.py",
+        "own_encoder.py",
+        "own_strategy.py",
+    ],
+)
+def test_without_its_argument_an_example_says_how_it_is_called(run: Run, name: str) -> None:
     with pytest.raises(SystemExit, match=f"python {name} "):
         run(name)
 

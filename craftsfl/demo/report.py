@@ -222,9 +222,20 @@ def verdict_of(outcome: DemoOutcome) -> str:
     if learning.obedience is not None:
         obeyed = f" Obedience to the caption: {obedience_text(learning.obedience)}."
     return (
-        f"After training, the loss on other patients' tiles changed by {loss_text(learning.loss)}"
-        f"{share}.{obeyed} The whole study costs each patient ε = {whole}."
+        f"{_lesson(learning)} The loss on other patients' tiles changed by "
+        f"{loss_text(learning.loss)}{share}.{obeyed} The whole study costs each patient at most "
+        f"ε = {whole}."
     )
+
+
+def _lesson(learning: Learning) -> str:
+    """What the figures say together, for somebody who does not read them."""
+    loss, obedience = learning.loss, learning.obedience
+    if not (loss.excludes_zero and loss.change < 0):
+        return "Nothing that it has learned could be shown."
+    obeys = obedience is not None and obedience.excludes_zero and obedience.change > 0
+    follow = ", and its pictures follow their captions better than before" if obeys else ""
+    return f"It has learned from patients whom nobody outside their hospital saw{follow}."
 
 
 def next_command(workspace: Workspace) -> str:

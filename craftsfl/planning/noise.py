@@ -79,17 +79,24 @@ def planned_noise(asked: PlanRequest, mode: PlanMode, clipping_norm: float) -> P
     Also for a site whose filter over all its studies has no more than this to give, and which reads
     a little more off it. Raises `AccountingError` where no noise does.
     """
-    found = calibrated(_terms(asked, mode, clipping_norm), asked.epsilon, asked.delta)
+    try:
+        found = calibrated(_terms(asked, mode, clipping_norm), asked.epsilon, asked.delta)
+    except AccountingError:  # says what an accountant would do, not an operator
+        raise _no_noise(asked) from None
     filtered = GaussianFilter(asked.epsilon, asked.delta)
     for number in range(_TRIES):
         sigma = math.ceil(found.noise_multiplier * (1 + number * _MORE) * _ROUNDED) / _ROUNDED
         terms = replace(found, noise_multiplier=sigma)
         if filtered.epsilon([terms.event.times(terms.most_charges)]) <= asked.epsilon:
             return PlannedNoise(mode, terms, len(asked.sites) if mode == "local" else 1)
-    raise AccountingError(
-        f"No filter over studies holds one with epsilon {asked.epsilon:g} at delta "
-        f"{asked.delta:g}.",
-        "Ask for a larger epsilon, or for fewer steps.",
+    raise _no_noise(asked)
+
+
+def _no_noise(asked: PlanRequest) -> AccountingError:
+    return AccountingError(
+        f"--epsilon {asked.epsilon:g}: no noise is known to keep that promise at delta "
+        f"{asked.delta:g} in {asked.steps} steps, all attempts charged.",
+        "Ask for a larger --epsilon, 1 to 8 are usual, or for fewer --steps.",
     )
 
 

@@ -19,6 +19,9 @@ from craftsfl.planning.words import (
 )
 
 _BAR: Final = 24  # characters for everything that noise-off training would teach
+_FIGURE: Final = 10  # characters of a figure with its unit: "78 minutes"
+# What is learnt at least, what may be, the rest; and the same for terminals that know no blocks.
+_BLOCKS: Final = (("█", "▒", "░"), ("#", "=", "."))
 _NAMES: Final = {"alone": "largest site alone", "local": "each its own noise", "pooled": "together"}
 _COLOURS: Final = {"nothing": "red", "part": "yellow", "most": "green"}
 
@@ -26,7 +29,7 @@ _COLOURS: Final = {"nothing": "red", "part": "yellow", "most": "green"}
 def show_plan(plan: StudyPlan, console: Console) -> None:
     """Everything that `craftsfl rounds plan` prints."""
     console.print(_asked(plan), highlight=False, markup=False)
-    console.print(_bars(plan))
+    console.print(_bars(plan, _BLOCKS[console.options.ascii_only]))
     say = Text(verdict_words(plan), style=f"bold {_COLOURS[plan.pooled.lesson]}")
     console.print(say)
     for text in (mending_words(plan), grounds_words(plan)):
@@ -47,42 +50,48 @@ def _asked(plan: StudyPlan) -> str:
     )
 
 
-def _bars(plan: StudyPlan) -> Table:
-    """█ what is learnt at least, ▒ what may be, of what noise-off training would teach."""
+def _bars(plan: StudyPlan, blocks: tuple[str, str, str]) -> Table:
+    """What is learnt at least, and what may be, of what noise-off training would teach."""
     table = Table(box=None, padding=(0, 1, 0, 0), show_header=False, pad_edge=False)
     for mode in plan.modes:
-        bar = _bar(mode)
+        bar = _bar(mode, blocks)
         table.add_row(_NAMES[mode.noise.mode], bar, f"{mode.share.middle:.2f}")
-    table.add_row("all data, no noise", Text("█" * _BAR, "dim"), "1.00")
+    table.add_row("all data, no noise", Text(blocks[0] * _BAR, "dim"), "1.00")
     return table
 
 
-def _bar(mode: PlannedMode) -> Text:
+def _bar(mode: PlannedMode, blocks: tuple[str, str, str]) -> Text:
     low, high = (round(_BAR * share) for share in (mode.share.low, mode.share.high))
     colour = _COLOURS[mode.lesson]
+    sure, perhaps, rest = blocks
     return Text.assemble(
-        ("█" * low, colour), ("▒" * (high - low), colour), ("░" * (_BAR - high), "dim")
+        (sure * low, colour), (perhaps * (high - low), colour), (rest * (_BAR - high), "dim")
     )
 
 
 def _figures(plan: StudyPlan) -> Table:
+    """A column for each way to train: three fit into any terminal."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("")
-    for name in ("σ", "μ", "noise/signal of a step", "after all", "up, a step", "down", "time"):
-        table.add_column(name, justify="right")
+    table.add_column("", overflow="fold")
     for mode in plan.modes:
-        alone = mode.noise.mode == "alone"
-        table.add_row(
-            _NAMES[mode.noise.mode],
-            f"{mode.noise.sigma:.3f}",
-            f"{mode.noise.mu:.3f}",
-            f"{1 / mode.step_snr:.2f}",
-            f"{1 / mode.snr:.2f}",
-            "–" if alone else bytes_words(mode.cost.up),
-            "–" if alone else bytes_words(mode.cost.down),
-            time_words(mode.cost.whole),
-        )
+        table.add_column(_NAMES[mode.noise.mode], justify="right", min_width=_FIGURE)
+    columns = [_figures_of(mode) for mode in plan.modes]
+    for name in columns[0]:
+        table.add_row(name, *(column[name] for column in columns))
     return table
+
+
+def _figures_of(mode: PlannedMode) -> dict[str, str]:
+    sends = mode.noise.mode != "alone"
+    return {
+        "σ": f"{mode.noise.sigma:.3f}",
+        "μ": f"{mode.noise.mu:.3f}",
+        "noise over signal, a step": f"{1 / mode.step_snr:.2f}",
+        "after all steps": f"{1 / mode.snr:.2f}",
+        "a site sends, a step": bytes_words(mode.cost.up) if sends else "nothing",
+        "and gets": bytes_words(mode.cost.down) if sends else "nothing",
+        "time": time_words(mode.cost.whole),
+    }
 
 
 def _notes(plan: StudyPlan) -> tuple[str, ...]:

@@ -91,8 +91,10 @@ def simulate_study(
         mlflow=mlflow,
     )
     warn(arm is SimulatedArm.NOISE_OFF, data)
+    from model.heap import keep_freed_memory
     from model.importing import quick_imports
 
+    keep_freed_memory()
     with quick_imports():
         from craftsfl.simulation.run import simulate, simulated_results
 

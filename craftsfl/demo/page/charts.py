@@ -5,6 +5,7 @@ Colours are the page's own variables, so that a figure follows light and dark.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +16,8 @@ from craftsfl.demo.page.facts import Change, Curve
 _WIDTH, _HEIGHT = 560.0, 240.0
 _LEFT, _TOP, _BOTTOM = 86.0, 14.0, 34.0
 _RIGHT, _FOR_NAMES = 24.0, 130.0  # the right margin, and what the references' names add
-_TICKS: Final = 4
+_TICKS: Final = 5  # as many steps of an axis, or fewer
+_ROUND: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +75,10 @@ def _scale(curve: Curve, steps: int) -> _Scale:
 def _axes(scale: _Scale, share: bool) -> list[str]:
     right, bottom = scale.right, _HEIGHT - _BOTTOM
     parts = []
-    for number in range(_TICKS + 1):
-        value = scale.low + (scale.high - scale.low) * number / _TICKS
+    for value in round_ticks(scale.low, scale.high):
         y = scale.y(value)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        text = figure_text(value, share=share)
+        text = _tick_text(value, share=share)
         parts.append(f'<text class="tick end" x="{_LEFT - 8}" y="{y + 4:.1f}">{text}</text>')
     zero = scale.y(0.0)
     parts.append(f'<line class="zero" x1="{_LEFT}" x2="{right}" y1="{zero:.1f}" y2="{zero:.1f}"/>')
@@ -87,6 +88,20 @@ def _axes(scale: _Scale, share: bool) -> list[str]:
         anchor = "end" if step == scale.steps else "middle"  # the last one stays in the picture
         parts.append(f'<text class="tick {anchor}" {place}>{text}</text>')
     return parts
+
+
+def round_ticks(low: float, high: float) -> list[float]:
+    """Round numbers from `low` to `high`, 0 among them where it lies between."""
+    rough = (high - low) / _TICKS
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in _ROUND if power * factor >= rough * (1 - 1e-9))
+    return [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _tick_text(value: float, *, share: bool) -> str:
+    shown = 100 * value if share else value
+    text = f"{round(shown, 9) + 0.0:g}{' %' if share else ''}".replace("-", "\N{MINUS SIGN}")
+    return f"+{text}" if shown > 0 else text
 
 
 def _references(scale: _Scale, curve: Curve) -> list[str]:

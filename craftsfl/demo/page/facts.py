@@ -74,7 +74,9 @@ class Wire:
     """What the coordinator received from one hospital in `step`, and what the sum opened.
 
     `seen` and `opened` are pictures, relative to the page, of the same numbers of the adapter.
-    `correlation` is that of the vector as it was seen with the opened sum.
+    `correlation` is that of the vector as it was seen with the opened sum. `seen_beyond` and
+    `opened_beyond` are how many numbers lie more than three standard deviations from 0, and
+    `chance_beyond` how many of as many would by chance.
     """
 
     step: int
@@ -83,6 +85,9 @@ class Wire:
     opened: str
     numbers: int
     correlation: float
+    seen_beyond: int
+    opened_beyond: int
+    chance_beyond: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,8 @@ class LivePage:
 
     def finish(self, verdict: str, next_command: str) -> None:
         """The last page: it does not load itself again."""
+        for name in self._desks:
+            self._site(name, state="has finished")
         self._facts = replace(
             self._facts, state=PageState.FINISHED, verdict=verdict, next_command=next_command
         )

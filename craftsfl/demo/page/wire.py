@@ -26,6 +26,7 @@ from strategies.pooled import link_of
 
 _ASPECT: Final = 2.0
 _REACH: Final = 4.0  # z at which a colour is full
+_RARE: Final = 3.0  # z beyond which a number is counted
 _PALE: Final = (245, 243, 240)
 _BELOW: Final = (47, 111, 115)
 _ABOVE: Final = (122, 46, 93)
@@ -60,7 +61,17 @@ class WirePictures:
         for name, values in zip(names, (seen, total_z), strict=True):
             draw_scores(values).save(self.folder / name)
         correlation = float(np.corrcoef(seen, total_z)[0, 1])
-        return Wire(self._last, hospital, names[0], names[1], len(seen), correlation)
+        return Wire(
+            self._last,
+            hospital,
+            names[0],
+            names[1],
+            len(seen),
+            correlation,
+            seen_beyond=_beyond(seen),
+            opened_beyond=_beyond(total_z),
+            chance_beyond=math.erfc(_RARE / math.sqrt(2)) * len(seen),
+        )
 
     def _add(self, found: OpenedSum, vectors: Mapping[str, bytes]) -> str:
         """Add one step; returns whose vector is shown: the first hospital's of those in it."""
@@ -75,6 +86,10 @@ class WirePictures:
         self._opened = clear if self._opened is None else self._opened + clear
         self._seen = under if self._seen is None else self._seen + under
         return name
+
+
+def _beyond(scores: _Values) -> int:
+    return int(np.count_nonzero(np.abs(scores) > _RARE))
 
 
 def draw_scores(values: _Values) -> Image.Image:

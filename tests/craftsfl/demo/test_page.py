@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from craftsfl.demo.page.charts import curve_svg, figure_text
+from craftsfl.demo.page.charts import curve_svg, figure_text, round_ticks
 from craftsfl.demo.page.facts import (
     AttackTried,
     Change,
@@ -62,7 +62,7 @@ FACTS = PageFacts(
     curves=(CURVE,),
     compared="They were measured with another base.",
     gallery=Gallery(("glands",), {"the base": ("a.png",), "step 2": ("",)}),
-    wire=Wire(5, "north", "seen.png", "opened.png", 1536, -0.004),
+    wire=Wire(5, "north", "seen.png", "opened.png", 1536, -0.004, 3, 18, 4.1),
     attacks=(
         AttackTried("asks for more", "no", False, True),
         AttackTried("tries", "yes", True, False),
@@ -78,6 +78,8 @@ def test_a_page_shows_every_fact_and_loads_itself_again_while_its_run_goes_on() 
         "none (no noise)",
         "−0.40 % (−0.60 % to −0.20 %)",
         "1,536 numbers",
+        "by chance alone about 4 would",
+        "Correlation with what opened: −0.004",
         "NOT refused, charged",
         "measured with another base",
         'http-equiv="refresh"',
@@ -130,6 +132,19 @@ def test_a_figure_is_well_formed_and_inside_its_frame(curve: Curve) -> None:
 def test_a_figure_of_nothing_has_no_minus() -> None:
     assert figure_text(0.0, share=True) == "+0.00 %"
     assert figure_text(-0.00001, share=True) == "+0.00 %"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (-0.1383, 0.0078, [-0.1, -0.05, 0.0]),
+        (-0.221, 0.885, [0.0, 0.25, 0.5, 0.75]),
+        (-0.0106, 0.0106, [-0.01, -0.005, 0.0, 0.005, 0.01]),
+        (-0.5, 0.5, [-0.4, -0.2, 0.0, 0.2, 0.4]),
+    ],
+)
+def test_an_axis_has_round_numbers(low: float, high: float, ticks: list[float]) -> None:
+    assert round_ticks(low, high) == pytest.approx(ticks)
 
 
 def test_a_page_that_cannot_be_written_says_where(tmp_path: Path) -> None:
@@ -254,6 +269,7 @@ def test_under_masks_there_is_nothing_to_see_and_what_opens_is_seen(tmp_path: Pa
     root = math.sqrt(sites.study.rounds)
     assert np.abs(wire._opened / root).max() > 20  # 1,500 patients agree
     assert np.abs(wire._seen / root).max() < 6
+    assert shown.opened_beyond > shown.chance_beyond == pytest.approx(12 * 0.0027, rel=1e-3)
     assert abs(shown.correlation) < 0.95  # of the same twelve numbers twice, it would be 1
     assert wire.newest() is None  # nothing new
     sites.close()

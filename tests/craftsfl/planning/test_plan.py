@@ -218,8 +218,9 @@ def test_what_no_study_can_be_is_refused_in_words(
 
 
 def test_a_promise_that_no_noise_keeps_is_refused() -> None:
-    with pytest.raises(CraftsflError, match="noise"):
+    with pytest.raises(CraftsflError, match=r"--epsilon 1e-05: no noise is known") as caught:
         planned(asked(epsilon=1e-5), KNOWN)
+    assert "--steps" in caught.value.hint and "sampling" not in caught.value.hint
 
 
 def test_defaults() -> None:
