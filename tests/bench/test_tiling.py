@@ -19,10 +19,7 @@ def test_a_row_counts_what_was_cut(tmp_path: Path, capsys: pytest.CaptureFixture
     slide = write_svs(tmp_path / "slide.svs", specimen(1024))
     tiling.main(["--slide", str(slide), "--times", "1", "--json"])
     rows = json.loads(capsys.readouterr().out)["rows"]
-    cuts = [(256, 0.5), (128, 0.5), (256, 1.0)]
-    assert [(row["size"], row["mpp"]) for row in rows] == [*cuts, cuts[0], cuts[2]]
-    assert [row["slide"] for row in rows] == 3 * ["sample"] + 2 * ["repeated"]
-    assert rows[3]["kept"] >= 3 * rows[0]["kept"]  # four of them, cut at other places
+    assert [(row["size"], row["mpp"]) for row in rows] == [(256, 0.5), (128, 0.5), (256, 1.0)]
     for row in rows:
         assert 0 < row["kept"] <= row["places"]
         assert row["places_per_second"] >= row["tiles_per_second"] > 0 < row["wall"]

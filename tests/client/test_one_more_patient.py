@@ -145,7 +145,7 @@ def ids_that_make_the_rules_fire(folder: Path, rows: Sequence[Row]) -> list[Row]
 
 
 def ids_that_look_like_others(folder: Path, rows: Sequence[Row]) -> Iterator[Row]:
-    names = ("\u0440" + "1", "p1.", "70", "7.5", "-7", "ann\u0430", "p-e", "", "nan", "\u200b")
+    names = ("\u0440\u044f1", "p1.", "70", "7.5", "-7", "ann\u0434", "p-e", "", "nan", "\u200b")
     hostile = ("0" * 200_000 + "x", "\ufdfa" * 250, "9" * 250 + ".0", "p1\udcff")
     return ((rows[0][0], "x", name, "", "") for name in (*names, *hostile))
 
