@@ -25,7 +25,7 @@ from privacy.errors import ConfigError
 from privacy.study.manifest import Study, load_study
 
 MEASURED_TILES: Final = 60  # each of another held-out patient
-MEASURED_IMAGES: Final = 32  # drawn for each figure of obedience: two batches, side by side
+MEASURED_IMAGES: Final = MEASURED_TILES  # drawn for each figure of obedience: one a patient
 JUDGE: Final = "tiny-evaluator"  # the demo's study trains with no encoder, so with none of these
 SHIPPED: Final = Path(__file__).with_name("references.json")
 _FORM: Final = 1

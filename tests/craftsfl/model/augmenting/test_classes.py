@@ -93,7 +93,7 @@ def test_captions_may_stand_in_a_file(tmp_path: Path) -> None:
         (["a", "b"], "diagnose", "no column diagnose: there are no labels"),
         (["", ""], "diagnosis", "No tile of .* has a label"),
         (["a"], "diagnosis", "of one class, a"),
-        (["a", "<b>b</b>"], "diagnosis", "class <b>b</b> holds markup"),
+        (["a", "<b>b"], "diagnosis", "class <b>b holds markup"),
         (["a", "b&nbsp;"], "diagnosis", "holds markup"),
         (["a", "b\u202e"], "diagnosis", "cannot be seen"),
         (["a", "=cmd|' /C calc'!A0"], "diagnosis", "is a formula"),

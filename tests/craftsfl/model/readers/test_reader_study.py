@@ -19,7 +19,7 @@ from privacy.errors import CraftsflError
 from tests.client.pictures import write_csv
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-MARKUP = "</script><script>document.title='broken'</script><b>glands"
+MARKUP = "</script/><script>document.title='broken'</script/><b>glands"  # tags that tables may have
 
 
 def tiles(folder: Path, level: int, count: int = 6) -> Path:
