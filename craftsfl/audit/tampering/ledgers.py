@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -157,7 +156,7 @@ def _trial(draft: Draft) -> str:
     name, figure = draft.random.choice(
         (
             *(("passed", False), ("known", False), ("draws", 100), ("fit", 99.0)),
-            *(("variance", 0.25), ("variance", math.nan), ("shared", -40.0)),
+            *(("variance", 0.25), ("variance", 4.0), ("shared", -40.0)),
         )
     )
     deviation = deviation_tried(draft.study)
