@@ -22,7 +22,6 @@ import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 from client.data.imagefolder import Quarantined
@@ -30,6 +29,7 @@ from client.data.quarantine import write_for_people, write_quarantine
 from client.patients.key import PatientKey, load_or_make_patient_key
 from client.slides.journal import GridPlace, SlideJournal
 from client.slides.listing import ListedSlide
+from privacy.closing import Closing
 from privacy.errors import ConfigError, CraftsflError
 from privacy.files import lock, write_private
 
@@ -38,7 +38,7 @@ _COLUMNS: Final = ("file_name", "text", "patient_id", "slide_id", "organ", "diag
 _PRIVATE: Final = 0o700
 
 
-class TilingFolder:
+class TilingFolder(Closing):
     """The folder `out`, made if absent; one process at a time. Raises `OSError` for its disk.
 
     Raises `ConfigError` where `out` holds something else, was begun with other `options`, or is in
@@ -63,16 +63,11 @@ class TilingFolder:
             os.close(self._lock)
             raise
 
-    def __enter__(self) -> TilingFolder:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        os.close(self._lock)
+    def close(self) -> None:
+        """Let another process in."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def name(self, slide: ListedSlide) -> str:
         """The slide's name in this folder."""

@@ -11,9 +11,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from client.slides.filters import TileShares, TileVerdict
+from privacy.closing import Closing
 from privacy.files import open_to_append
 
 GridPlace = tuple[int, int]  # column, row
@@ -28,7 +28,7 @@ class PlaceDecision:
     sha256: str = ""
 
 
-class SlideJournal:
+class SlideJournal(Closing):
     """The journal in `path` of a slide whose file has this `stamp`. Raises `OSError`.
 
     `decided` is what an earlier process left, in its order; `done` says whether it was all.
@@ -44,16 +44,11 @@ class SlideJournal:
         # After a torn line the next one must not continue it.
         self._say("" if not self.fresh else json.dumps({"slide": stamp}))
 
-    def __enter__(self) -> SlideJournal:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        os.close(self._file)
+    def close(self) -> None:
+        """Close the file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
     def add(self, place: GridPlace, decision: PlaceDecision) -> None:
         """Note a decision; a later one about the same place counts."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 import openslide
@@ -21,6 +20,7 @@ from PIL import Image
 from client.slides.grid import SlideShape, TileGrid, coarsest, plausible
 from client.slides.unusable import UnusableSlide
 from model.file_kinds import file_kind, first_bytes
+from privacy.closing import Closing
 
 _BLOCK: Final = 2048  # pixels of a level that are read at once for the overview
 # Pixels of a slide that is kept once it was read: OpenSlide lays its blocks over each other pixel
@@ -43,7 +43,7 @@ def _unknown_slide(path: Path) -> str:
     return f"{words}: {found}; copy it again, or export it as SVS or as a tiled TIFF"
 
 
-class WholeSlide:
+class WholeSlide(Closing):
     """The specimen of a slide file. Every method raises `UnusableSlide`.
 
     After one of them has failed, OpenSlide answers nothing more of this slide.
@@ -58,17 +58,6 @@ class WholeSlide:
             raise UnusableSlide("it cannot be opened: damaged, or not all of it is here") from None
         self._levels = _whole_levels(self._slide.level_dimensions)
         self._kept: Image.Image | None = None  # level 0, of a small slide without a pyramid
-
-    def __enter__(self) -> WholeSlide:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file."""

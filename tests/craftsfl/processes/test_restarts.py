@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,18 +27,24 @@ class Enough(Exception):
     """Ends the loop."""
 
 
+def three_starts(folder: Path, status: int, *decisive: Callable[[Command], bool]) -> None:
+    """Keep a process running that ends with `status`, until it has been started three times."""
+
+    def tick() -> None:
+        if (folder / "starts").exists() and len((folder / "starts").read_text()) == 3:
+            raise Enough
+
+    with Supervisor() as supervisor, pytest.raises(Enough):
+        restarts.keep_running([ends_with(status, folder)], supervisor, tick, *decisive)
+
+
 def test_what_dies_is_restarted_after_growing_pauses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(restarts, "DEFAULT_PAUSE_SECONDS", 0.4)
     monkeypatch.setattr(restarts, "_POLL_SECONDS", 0.01)
 
-    def tick() -> None:
-        if (tmp_path / "starts").exists() and len((tmp_path / "starts").read_text()) == 3:
-            raise Enough
-
-    with Supervisor() as supervisor, pytest.raises(Enough):
-        restarts.keep_running([ends_with(3, tmp_path)], supervisor, tick)
+    three_starts(tmp_path, 3)
     said = [line for line in capsys.readouterr().err.splitlines() if "restarting" in line]
     assert said[:2] == [  # a third may follow: on a busy machine the third start is seen at its end
         "it ended with status 3; restarting it in 0 s.",
@@ -71,12 +78,7 @@ def test_what_lived_for_a_while_is_restarted_as_quickly_as_the_first_time(
     monkeypatch.setattr(restarts, "SETTLED_SECONDS", 0.0)
     monkeypatch.setattr(restarts, "_POLL_SECONDS", 0.01)
 
-    def tick() -> None:
-        if (tmp_path / "starts").exists() and len((tmp_path / "starts").read_text()) == 3:
-            raise Enough
-
-    with Supervisor() as supervisor, pytest.raises(Enough):
-        restarts.keep_running([ends_with(3, tmp_path)], supervisor, tick)
+    three_starts(tmp_path, 3)
     said = [line for line in capsys.readouterr().err.splitlines() if "restarting" in line]
     assert set(said) == {"it ended with status 3; restarting it in 0 s."}
 
@@ -93,12 +95,7 @@ def test_a_refusal_that_is_not_decisive_is_waited_out(
     monkeypatch.setattr(restarts, "DEFAULT_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(restarts, "_POLL_SECONDS", 0.01)
 
-    def tick() -> None:
-        if (tmp_path / "starts").exists() and len((tmp_path / "starts").read_text()) == 3:
-            raise Enough
-
-    with Supervisor() as supervisor, pytest.raises(Enough):
-        restarts.keep_running([ends_with(1, tmp_path)], supervisor, tick, lambda command: False)
+    three_starts(tmp_path, 1, lambda command: False)
     assert "it ended with status 1; restarting it" in capsys.readouterr().err
 
 
