@@ -11,7 +11,7 @@ digests than a step names. Then everything follows from the sums, as at a site w
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -60,11 +60,16 @@ class SiteChain:
         self._run, self._unproven = run, ours
         self.current = kept.chain if kept is not None and ours else self._start
 
-    def before(self, step: int, sums: Iterable[OpenedSum]) -> AdapterChain:
+    def before(self, step: int, sums: Sequence[OpenedSum]) -> AdapterChain:
         """The chain before `step`, with those of `sums`, which have been proven; changes nothing.
 
         Raises `MissingSums`, or `Refused` where this site is further on.
         """
+        known = self.current.steps
+        # An agent that was restarted without its file: nothing is wrong with what it was sent.
+        first = min((found.step for found in sums if found.step > known), default=step)
+        if known + 1 < min(first, step):
+            raise MissingSums(known)
         try:
             chain = following(self.current, sums, self._study, self._roster)
         except (FederationError, AccountingError) as error:

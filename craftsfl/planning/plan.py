@@ -53,7 +53,7 @@ class Known:
     @property
     def recovery(self) -> Recovery:
         """From signal to noise to what is learnt."""
-        return recovery_of(self.table)
+        return recovery_of(self.table, self.layout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def planned(asked: PlanRequest, known: Known) -> StudyPlan:
 
 def rate_of(known: Known, snr: float, steps: int, parameters: int) -> float:
     """The learning rate of "adam" at g / rho = `snr`."""
-    return known.recovery.rate(known.layout.name, snr, known.coherence, steps, parameters)
+    return known.recovery.rate(snr, known.coherence, steps, parameters)
 
 
 def nearest_layout(

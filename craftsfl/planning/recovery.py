@@ -13,8 +13,8 @@ That is one direction. A gradient has many, the strong ones are learnt through m
 weak ones, and the sum of such curves is flatter: s^p / (s^p + h^p) with p below 2.
 
 "adam" divides by sqrt(g^2 + k T rho^2), where k is what its floor leaves of a step's noise; so its
-learning rate is a times that. h, p, how far single runs are from this curve, and the best a of each
-adapter are fitted to the rehearsals that ship.
+learning rate is a times that. h, p, how far single runs are from this curve, the best a and k are
+fitted to the rehearsals of an adapter, each adapter by itself: a small one is learnt more slowly.
 """
 
 # Why: docs/adr/0047-a-plan-before-a-study.md
@@ -22,15 +22,16 @@ adapter are fitted to the rehearsals that ship.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from craftsfl.planning.rehearsed import RehearsalTable, RehearsedRun
+from craftsfl.planning.rehearsed import RehearsalTable, RehearsedLayout, RehearsedRun
 
 Lesson = Literal["nothing", "part", "most"]
 """What is learnt: nothing that rehearsals could tell from nothing; part; or half and more."""
@@ -40,7 +41,8 @@ _NORMAL: Final = 1.96  # standard deviations of a 95 % interval
 # Among these h and p are looked for.
 _HALVES: Final = np.geomspace(0.3, 30, 301)
 _POWERS: Final = np.linspace(1.0, 2.5, 31)
-_LEFT: Final = 0.3  # k: of a step's noise, what is left under the root where "adam" divides
+_LEFTS: Final = np.linspace(0, 1, 51)  # and k
+_FEWEST: Final = 4  # runs of an adapter from which its own curve is fitted
 _SMALLEST: Final = 0.02  # of the deviation of a run: no interval over patients is the whole of it
 
 
@@ -55,15 +57,17 @@ class RecoveredShare:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """The fitted curve. `half`: h; `power`: p. `spread`: deviation of one rehearsal from the curve.
+    """The fitted curve of one adapter. `half`: h; `power`: p.
 
-    `paces`: a g T sqrt(P) of each rehearsed layout, by name: see `rate`.
+    `spread`: deviation of one rehearsal from the curve. `pace`: a g T sqrt(P), `left`: k; see
+    `rate`.
     """
 
     half: float
     power: float
     spread: float
-    paces: Mapping[str, float]
+    pace: float
+    left: float
 
     def share(self, snr: float) -> RecoveredShare:
         """What a plan with g / rho = `snr` recovers."""
@@ -100,16 +104,21 @@ class Recovery:
         """The g / rho that recovers `share`, 0 to below 1."""
         return float(self.half * (share / (1 - share)) ** (1 / self.power))
 
-    def rate(self, layout: str, snr: float, coherence: float, steps: int, parameters: int) -> float:
-        """The learning rate of a plan with an adapter like `layout`, to two digits."""
+    def rate(self, snr: float, coherence: float, steps: int, parameters: int) -> float:
+        """The learning rate of "adam" at g / rho = `snr`, to two digits."""
         share = self.share(snr).middle
-        found = self.paces[layout] * _per_pace(share, snr, coherence, steps, parameters)
+        divided = _divided(snr, steps, self.left)
+        found = self.pace * share * coherence * divided / (steps * math.sqrt(parameters))
         return float(f"{found:.1e}")
 
 
-def fitted(table: RehearsalTable) -> Recovery:
-    """The curve that is nearest to the table's runs, weighed by how well each is known."""
-    runs = table.runs
+def fitted(table: RehearsalTable, layout: RehearsedLayout) -> Recovery:
+    """The curve that is nearest to the runs of `layout`, weighed by how well each is known.
+
+    To all runs of the table where there are fewer than four of it.
+    """
+    own = [run for run in table.runs if run.layout == layout.name]
+    runs = own if len(own) >= _FEWEST else list(table.runs)
     found, deviations = [run.recovered for run in runs], [_deviation(run) for run in runs]
 
     def errors(half: float, power: float) -> list[float]:
@@ -124,37 +133,42 @@ def fitted(table: RehearsalTable) -> Recovery:
     known = math.sqrt(sum(own**2 for own in deviations) / len(runs))
     off = math.sqrt(sum(one**2 for one in errors(half, power)) / max(1, len(runs) - 2))
     spread = max(known, off)
-    return Recovery(half, power, spread, _paces(table, half, power))
+    return Recovery(half, power, spread, *_pace(table, runs, half, power))
 
 
-@lru_cache(maxsize=4)
-def recovery_of(table: RehearsalTable) -> Recovery:
-    """`fitted`, once for each table."""
-    return fitted(table)
+@lru_cache(maxsize=8)
+def recovery_of(table: RehearsalTable, layout: RehearsedLayout) -> Recovery:
+    """`fitted`, once for each adapter of a table."""
+    return fitted(table, layout)
 
 
 def _deviation(run: RehearsedRun) -> float:
     return max(_SMALLEST, (run.high - run.low) / (2 * _NORMAL))
 
 
-def _paces(table: RehearsalTable, half: float, power: float) -> dict[str, float]:
-    """Of each layout the median, over its runs, of the pace that would have been best."""
-    paces = {}
-    for layout in table.layouts:
-        coherence, size = layout.coherence_at(layout.small_clip()), layout.parameters
-        best = [
-            run.rate * run.best_scale / _per_pace(share, run.snr, coherence, run.steps, size)
-            for run in table.runs
-            if run.layout == layout.name
-            for share in (_curve(run.snr, half, power),)
-        ]
-        paces[layout.name] = float(np.median(best))
-    return paces
+def _pace(
+    table: RehearsalTable, runs: Sequence[RehearsedRun], half: float, power: float
+) -> tuple[float, float]:
+    """The pace, and k, with which the rates are nearest to what would have been best (in logs)."""
+    layouts = {layout.name: layout for layout in table.layouts}
+
+    def paces(left: float) -> NDArray[np.float64]:
+        found = []
+        for run in runs:
+            layout = layouts[run.layout]
+            way = _curve(run.snr, half, power) * layout.coherence_at(layout.small_clip())
+            unit = way * _divided(run.snr, run.steps, left)
+            best = run.rate * run.best_scale * run.steps * math.sqrt(layout.parameters)
+            found.append(math.log(best / unit))
+        return np.array(found)
+
+    left = min(_LEFTS.tolist(), key=lambda left: float(paces(left).std()))
+    return math.exp(float(np.median(paces(left)))), left
 
 
-def _per_pace(share: float, snr: float, coherence: float, steps: int, parameters: int) -> float:
-    divided = math.sqrt(1 + _LEFT * steps / snr**2)
-    return float(share * coherence * divided / (steps * math.sqrt(parameters)))
+def _divided(snr: float, steps: int, left: float) -> float:
+    """What "adam" divides by, over g: sqrt(1 + k T / s^2)."""
+    return math.sqrt(1 + left * steps / snr**2)
 
 
 def _curve(snr: float, half: float, power: float) -> float:

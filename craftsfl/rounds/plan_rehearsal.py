@@ -58,10 +58,12 @@ def rehearse_plan(plan: StudyPlan, base: str, seed: int) -> str:
 @contextmanager
 def _shown() -> Iterator[Callable[[str, int, int], None]]:
     """Yield show(what, step, steps), which draws a bar for each `what`."""
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+
+    from craftsfl.progress_bars import ProgressBars
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=progress(stderr=True)) as bars:
+    with ProgressBars(*columns, console=progress(stderr=True)) as bars:
         tasks: dict[str, TaskID] = {}
 
         def show(what: str, step: int, steps: int) -> None:

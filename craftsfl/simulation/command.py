@@ -106,13 +106,14 @@ def simulate_study(
 @contextmanager
 def _shown() -> Iterator[SimulationProgress]:
     """A bar on standard error: what is done, and how much of it."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import TimeElapsedColumn as Elapsed
 
+    from craftsfl.progress_bars import ProgressBars
     from craftsfl.terminal import progress as console
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed())
-    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+    with ProgressBars(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=1)
         yield lambda what, done, total: bar.update(
             task, description=what, completed=done, total=total

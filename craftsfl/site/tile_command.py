@@ -57,13 +57,14 @@ def site_tile(
 
 
 def _with_bar(request: TilingRequest) -> TilingSummary:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
     from client.slides.run import TilingProgress, tile_slides
+    from craftsfl.progress_bars import ProgressBars
     from craftsfl.terminal import progress as progress_console
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=progress_console(stderr=True)) as bar:
+    with ProgressBars(*columns, console=progress_console(stderr=True)) as bar:
         task = bar.add_task("opening the slides", total=None)
 
         def show(at: TilingProgress) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from client.agent.sealed_agent import SealedAgent
 from privacy.ledger import AttemptKey, State
 from privacy.wire.bodies import Body, Refusal, Running, RunOver
@@ -53,7 +55,7 @@ def test_a_restarted_agent_needs_a_new_session(
 
 
 def test_a_late_site_fetches_the_sums_and_works_the_adapter_out(
-    sites: SealedSites, coordinator: TinyCoordinator
+    sites: SealedSites, coordinator: TinyCoordinator, caplog: pytest.LogCaptureFixture
 ) -> None:
     coordinator.open()
     coordinator.whole()
@@ -64,7 +66,11 @@ def test_a_late_site_fetches_the_sums_and_works_the_adapter_out(
     step = coordinator.step()
     before = state_of(sites, 1)
     assert coordinator.send(step, 1) == Refusal(Reason.MISSING_SUMS, newest_run=0)
+    assert coordinator.send(coordinator.with_sums(step, coordinator.sums[1:]), 1) == Refusal(
+        Reason.MISSING_SUMS, newest_run=0
+    )
     assert state_of(sites, 1) == before
+    assert "refused" not in caplog.text  # it lacks sums, and what it was sent is in order
     whole = coordinator.with_sums(step, coordinator.sums)
     assert coordinator.send(whole, 1) == Running()
     mine: SealedAgent = sites.agents[1]

@@ -50,12 +50,13 @@ def model_atlas(
     part in training whether they show it. OUT/index.html is the page: it works
     offline. The same command goes on where it was interrupted.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
     from craftsfl.model.atlas.facts import atlas_json
     from craftsfl.model.atlas.make import AtlasRequest, make_atlas
     from craftsfl.model.atlas.page import ATLAS_PAGE, share_text
     from craftsfl.model.drawing import DrawingModels
+    from craftsfl.progress_bars import ProgressBars
     from craftsfl.terminal import progress as progress_console
     from model.sampling import SamplerSettings
 
@@ -63,7 +64,7 @@ def model_atlas(
     settings = SamplerSettings(steps, guidance, size)
     request = AtlasRequest(out, models, settings, words, judge, study, each, seed)
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=progress_console(stderr=json), transient=True) as progress:
+    with ProgressBars(*columns, console=progress_console(stderr=json), transient=True) as progress:
         task = progress.add_task("starting", total=None)
         made = make_atlas(
             request,

@@ -117,13 +117,14 @@ def model_augment(
 
 
 def _run(request: AugmentRequest) -> Augmented:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
     from craftsfl.model.augmenting.recipe import augment
+    from craftsfl.progress_bars import ProgressBars
     from craftsfl.terminal import progress as progress_console
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=progress_console(stderr=True), transient=True) as progress:
+    with ProgressBars(*columns, console=progress_console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading", total=None)
         return augment(
             request,

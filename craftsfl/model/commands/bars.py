@@ -11,13 +11,13 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
     """Yield show(stage, step, steps), which draws; a new name starts a new bar."""
     from rich.progress import (
         BarColumn,
-        Progress,
         TaskID,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
+    from craftsfl.progress_bars import ProgressBars
     from craftsfl.terminal import progress as progress_console
 
     columns = (
@@ -26,7 +26,7 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=progress_console()) as progress:
+    with ProgressBars(*columns, console=progress_console()) as progress:
         tasks: dict[str, TaskID] = {}
 
         def show(stage: str, step: int, steps: int) -> None:

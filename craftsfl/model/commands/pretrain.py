@@ -92,14 +92,15 @@ def _pretrain_base(
 
 def _bars() -> Show:
     """Progress bars with loss and images per second, created when there is something to show."""
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 
+    from craftsfl.progress_bars import ProgressBars
     from craftsfl.terminal import progress as progress_console
     from model.lab.stage_one.run import Show
     from model.lab.stage_one.trainer import TrainingReport
 
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}")
-    progress = Progress(*columns, TimeRemainingColumn(), console=progress_console())
+    progress = ProgressBars(*columns, TimeRemainingColumn(), console=progress_console())
     tasks: dict[str, TaskID] = {}
 
     def show(stage: str, done: int, total: int, state: str) -> None:

@@ -146,9 +146,10 @@ def _follow(
 
 
 def _draw(request: DrawingRequest, out: Path | None, out_dir: Path | None, overwrite: bool) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
     from craftsfl.model.drawing import draw_grid, draw_into
+    from craftsfl.progress_bars import ProgressBars
     from craftsfl.terminal import progress as progress_console
 
     if out is not None:
@@ -156,7 +157,7 @@ def _draw(request: DrawingRequest, out: Path | None, out_dir: Path | None, overw
         typer.echo(str(out))
     if out_dir is not None:
         columns = ("drawing", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=progress_console(), transient=True) as progress:
+        with ProgressBars(*columns, console=progress_console(), transient=True) as progress:
             task = progress.add_task("drawing", total=None)
             summary = draw_into(
                 request,
