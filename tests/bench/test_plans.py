@@ -63,7 +63,8 @@ def test_a_row_compares_the_plan_with_what_was_trained(
 
 
 def test_a_rehearsal_agrees_where_it_cannot_tell_two_verdicts_apart() -> None:
-    curve = fitted(shipped_rehearsals())
+    table = shipped_rehearsals()
+    curve = fitted(table, table.layouts[0])
     assert curve.agrees("most", RecoveredShare(0.45, 0.3, 0.6))
     assert not curve.agrees("most", RecoveredShare(0.45, 0.4, 0.49))
     assert curve.agrees("part", RecoveredShare(0.55, 0.4, 0.7))

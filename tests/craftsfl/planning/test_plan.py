@@ -13,7 +13,7 @@ from craftsfl.planning.cost import slot_for_training
 from craftsfl.planning.mending import cheapest_change
 from craftsfl.planning.noise import PlanMode, planned_noise
 from craftsfl.planning.plan import Known, StudyPlan, nearest_layout, planned
-from craftsfl.planning.recovery import fitted
+from craftsfl.planning.recovery import Recovery, fitted
 from craftsfl.planning.rehearsed import shipped_rehearsals
 from craftsfl.planning.request import PlanRequest, default_min_sites, default_spare
 from craftsfl.planning.words import mending_words, share_words, time_words, verdict_words
@@ -71,9 +71,9 @@ def test_each_its_own_noise_adds_up_and_alone_there_are_fewer_patients() -> None
 
 
 def test_the_curve_finds_the_half_that_its_runs_were_made_with() -> None:
-    curve = fitted(TABLE)
+    curve = fitted(TABLE, SMALL)
     assert curve.half == pytest.approx(HALF, rel=0.1)
-    assert curve.spread == pytest.approx(0.05, rel=0.3)
+    assert curve.spread == pytest.approx(0.05 * math.sqrt(4 / 2), rel=0.1)  # 4 runs, 2 constants
     assert curve.share(curve.half).middle == pytest.approx(0.5)
     assert curve.power == pytest.approx(2.0, abs=0.3)
     assert curve.share(curve.snr_for(0.75)).middle == pytest.approx(0.75)
@@ -83,11 +83,22 @@ def test_the_curve_finds_the_half_that_its_runs_were_made_with() -> None:
 
 def test_a_run_that_is_known_better_weighs_more() -> None:
     sure = run(3.0, 0.3).model_copy(update={"low": 0.79, "high": 0.81})
-    assert fitted(TABLE.model_copy(update={"runs": (*RUNS, sure)})).half < HALF
+    assert fitted(TABLE.model_copy(update={"runs": (*RUNS, sure)}), SMALL).half < HALF
+
+
+def test_each_adapter_has_a_curve_of_its_own_once_it_has_runs_enough() -> None:
+    weak = tuple(run(snr, -0.2, "large") for snr in (2.0, 4.0, 8.0, 16.0))
+    small = tuple(run(snr) for snr in (2.0, 4.0, 8.0, 16.0))
+    table = TABLE.model_copy(update={"runs": (*small, *weak)})
+    assert fitted(table, SMALL).half == pytest.approx(HALF, rel=0.05)
+    assert fitted(table, LARGE).half > 1.3 * HALF
+    few = TABLE.model_copy(update={"runs": (*small, *weak[:3])})
+    assert fitted(few, LARGE) == fitted(few.model_copy(update={"layouts": (LARGE, SMALL)}), LARGE)
+    assert fitted(few, LARGE).half < fitted(table, LARGE).half  # of all runs together
 
 
 def test_thresholds_are_what_rehearsals_can_tell_apart() -> None:
-    curve = fitted(TABLE)
+    curve = fitted(TABLE, SMALL)
     assert curve.lesson(curve.least - 0.01) == "nothing"
     assert curve.lesson(curve.least + 0.01) == "part"
     assert curve.lesson(0.5) == "most"
@@ -95,10 +106,22 @@ def test_thresholds_are_what_rehearsals_can_tell_apart() -> None:
 
 def test_the_rate_is_lower_where_the_best_adapter_was_shorter() -> None:
     shorter = TABLE.model_copy(update={"runs": tuple(run(s, scale=0.5) for s in (1.0, 4.0))})
-    shorter = shorter.model_copy(update={"layouts": (SMALL,)})
     whole = shorter.model_copy(update={"runs": tuple(run(s) for s in (1.0, 4.0))})
-    rates = [fitted(table).rate("small", 4.0, 0.2, 40, 192) for table in (shorter, whole)]
+    rates = [fitted(table, SMALL).rate(4.0, 0.2, 40, 192) for table in (shorter, whole)]
     assert rates[0] == pytest.approx(rates[1] / 2, rel=0.06)  # both have two digits
+
+
+def test_rates_follow_what_was_best_at_every_noise() -> None:
+    """Made with k = 0.2 and a pace of 50, which the fit finds again."""
+    made = Recovery(HALF, 2.0, 0.05, 50.0, 0.2)
+    runs = tuple(
+        run(snr).model_copy(update={"rate": made.rate(snr, 0.2, 40, 192), "best_scale": 1.0})
+        for snr in (1.0, 2.0, 4.0, 8.0, 16.0)
+    )
+    found = fitted(TABLE.model_copy(update={"runs": runs}), SMALL)
+    assert found.left == pytest.approx(0.2, abs=0.05)
+    for snr in (1.5, 6.0):
+        assert found.rate(snr, 0.2, 40, 192) == pytest.approx(made.rate(snr, 0.2, 40, 192), rel=0.1)
 
 
 def test_clips_at_the_small_end() -> None:
@@ -230,11 +253,12 @@ def test_defaults() -> None:
 
 def test_the_shipped_table_is_fitted_and_covers_what_plans_ask() -> None:
     table = shipped_rehearsals()
-    curve = fitted(table)
-    assert 0 < curve.spread < 0.3 and 0.5 < curve.half < 20
-    assert {run.layout for run in table.runs} == {layout.name for layout in table.layouts}
-    assert min(run.snr for run in table.runs) < curve.half < max(run.snr for run in table.runs)
     for layout in table.layouts:
+        curve = fitted(table, layout)
+        ratios = [run.snr for run in table.runs if run.layout == layout.name]
+        assert len({run.seed for run in table.runs if run.layout == layout.name}) >= 3
+        assert 0 < curve.spread < 0.3 and min(ratios) < curve.half < max(ratios)
+        assert 0 <= curve.left < 1
         assert np.all(np.diff(layout.norms) >= 0)
         assert layout.share_clipped(layout.small_clip()) >= 0.94
         assert 0.05 < layout.coherence_at(layout.small_clip()) < 1
