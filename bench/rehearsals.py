@@ -45,7 +45,7 @@ _QUANTILES: Final = 21
 _TIMES: Final = 5
 _CLIPS: Final = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2)
 _CLIP: Final = 5e-4
-_RATIOS: Final = "5,2.5,10,1.2"  # g / rho
+_RATIOS: Final = "5,2.5,10,1.2,0.6"  # g / rho
 
 
 @dataclass(frozen=True)

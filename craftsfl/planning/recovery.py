@@ -40,7 +40,7 @@ MOST: Final = 0.5
 _NORMAL: Final = 1.96  # standard deviations of a 95 % interval
 # Among these h and p are looked for.
 _HALVES: Final = np.geomspace(0.3, 30, 301)
-_POWERS: Final = np.linspace(1.0, 2.5, 31)
+_POWERS: Final = np.linspace(0.5, 2.5, 41)
 _LEFTS: Final = np.linspace(0, 1, 51)  # and k
 _FEWEST: Final = 4  # runs of an adapter from which its own curve is fitted
 _SMALLEST: Final = 0.02  # of the deviation of a run: no interval over patients is the whole of it
