@@ -208,11 +208,11 @@ def run_name(tried: Tried, seed: int, ratio: float) -> str:
 def mean_layout(measured: Sequence[RehearsedLayout]) -> RehearsedLayout:
     """One adapter as several seeds found it: the mean of their figures, to three or four digits."""
     norms = np.mean([own.norms for own in measured], axis=0)
-    coherence = np.mean([own.coherence for own in measured], axis=0)
+    coherence = np.mean([[g for _, g in own.coherence] for own in measured], axis=0).tolist()
     return measured[0].model_copy(
         update={
             "norms": tuple(float(f"{value:.3g}") for value in norms),
-            "coherence": tuple((clip, round(g, 4)) for clip, g in coherence.tolist()),
+            "coherence": tuple(zip(_CLIPS, (round(g, 4) for g in coherence), strict=True)),
             "reference": round(float(np.mean([own.reference for own in measured])), 4),
         }
     )

@@ -17,7 +17,7 @@ learning rate is a times that. h, p, how far single runs are from this curve, th
 fitted to the rehearsals of an adapter, each adapter by itself: a small one is learnt more slowly.
 """
 
-# Why: docs/adr/0047-a-plan-before-a-study.md
+# Why: docs/adr/0047-a-plan-before-a-study.md, docs/adr/0085-a-curve-for-each-adapter.md
 
 from __future__ import annotations
 
