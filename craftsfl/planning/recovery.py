@@ -112,13 +112,15 @@ class Recovery:
         return float(f"{found:.1e}")
 
 
-def fitted(table: RehearsalTable, layout: RehearsedLayout) -> Recovery:
-    """The curve that is nearest to the runs of `layout`, weighed by how well each is known.
-
-    To all runs of the table where there are fewer than four of it.
-    """
+def runs_of(table: RehearsalTable, layout: RehearsedLayout) -> Sequence[RehearsedRun]:
+    """Those from which the curve of `layout` is fitted: its own, or all if it has fewer than four."""
     own = [run for run in table.runs if run.layout == layout.name]
-    runs = own if len(own) >= _FEWEST else list(table.runs)
+    return own if len(own) >= _FEWEST else table.runs
+
+
+def fitted(table: RehearsalTable, layout: RehearsedLayout) -> Recovery:
+    """The curve that is nearest to the runs of `layout`, weighed by how well each is known."""
+    runs = runs_of(table, layout)
     found, deviations = [run.recovered for run in runs], [_deviation(run) for run in runs]
 
     def errors(half: float, power: float) -> list[float]:

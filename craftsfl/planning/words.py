@@ -7,7 +7,7 @@ from typing import Final
 
 from craftsfl.planning.mending import cheapest_change
 from craftsfl.planning.plan import PlannedMode, StudyPlan
-from craftsfl.planning.recovery import MOST
+from craftsfl.planning.recovery import MOST, runs_of
 
 _SHARES: Final = (
     (0.1, "a tenth"),
@@ -47,12 +47,12 @@ def mending_words(plan: StudyPlan) -> str:
 def grounds_words(plan: StudyPlan) -> str:
     """On what the verdict rests."""
     known, share = plan.known, plan.pooled.share
-    runs = len(known.table.runs)
     spread = (
         f"The share is {share.middle:.2f}; rehearsals of such a plan would lie between "
         f"{share.low:.2f} and {share.high:.2f}."
     )
     if known.rehearsed:
+        runs = len(runs_of(known.table, known.layout))
         return f"{spread} Fitted to {runs} rehearsals with this base, on synthetic tissue."
     return (
         f"{spread} That is a guess: no adapter of {plan.asked.parameters} numbers was ever "
