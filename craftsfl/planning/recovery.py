@@ -113,7 +113,7 @@ class Recovery:
 
 
 def runs_of(table: RehearsalTable, layout: RehearsedLayout) -> Sequence[RehearsedRun]:
-    """Those from which the curve of `layout` is fitted: its own, or all if it has fewer than four."""
+    """Those that the curve of `layout` is fitted to: its own, or all if these are under four."""
     own = [run for run in table.runs if run.layout == layout.name]
     return own if len(own) >= _FEWEST else table.runs
 

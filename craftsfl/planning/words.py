@@ -25,6 +25,8 @@ _SHARES: Final = (
 def verdict_words(plan: StudyPlan) -> str:
     """One sentence: alone, apart, together; how many steps, how long."""
     alone, apart, together = (share_words(mode) for mode in plan.modes)
+    if plan.alone.lesson != "nothing":
+        alone = f"at most {alone}"  # on other hospitals' stains it does worse
     cost = plan.pooled.cost
     return (
         f"Alone, the largest site would learn {alone}; each with all of its own noise, {apart}; "
