@@ -10,9 +10,12 @@ import logging
 from codecs import lookup
 from contextlib import suppress
 from io import TextIOWrapper
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 UNWRAPPED_WIDTH = 10_000  # columns; wide enough for any table, since no screen has to hold it
 DEFAULT_LEVEL = logging.INFO
@@ -37,6 +40,15 @@ def output() -> Console:
 def progress(*, stderr: bool = False) -> Console:
     """Where a command shows progress: standard output or error, but silent above `info`."""
     return _unwrapped(Console(stderr=stderr, quiet=_messages.level > logging.INFO))
+
+
+def progress_bars(*columns: ProgressColumn | str) -> Progress:
+    """Bars that go when the work is done; on a terminal alone: a file keeps no trace of them."""
+    from rich.progress import Progress
+
+    console = progress(stderr=True)
+    silent = console.quiet or not console.is_terminal
+    return Progress(*columns, console=console, transient=True, disable=silent)
 
 
 def errors() -> Console:

@@ -106,13 +106,13 @@ def simulate_study(
 @contextmanager
 def _shown() -> Iterator[SimulationProgress]:
     """A bar on standard error: what is done, and how much of it."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import TimeElapsedColumn as Elapsed
 
-    from craftsfl.terminal import progress as console
+    from craftsfl.terminal import progress_bars
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed())
-    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+    with progress_bars(*columns) as bar:
         task = bar.add_task("starting", total=1)
         yield lambda what, done, total: bar.update(
             task, description=what, completed=done, total=total

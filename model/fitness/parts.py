@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeGuard
 
-from model.fitness.fault import AGAIN, BaseFault, settings_of
+from model.fitness.fault import AGAIN, READABLE, BaseFault, settings_of
 from privacy.visible import visible
 
 PartSettings = Mapping[str, object]
@@ -70,7 +70,7 @@ def read_parts(folder: Path) -> tuple[BaseParts, list[BaseFault]]:
         except FileNotFoundError:
             faults.append(BaseFault(f"{name} is missing", AGAIN))
         except OSError as error:
-            faults.append(BaseFault(f"{name} cannot be read: {error.strerror}", AGAIN))
+            faults.append(BaseFault(f"{name} cannot be read: {error.strerror}", READABLE))
         except ValueError as error:
             faults.append(BaseFault(f"{name} is damaged ({visible(str(error), most=80)})", AGAIN))
         return {}

@@ -11,14 +11,13 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
     """Yield show(stage, step, steps), which draws; a new name starts a new bar."""
     from rich.progress import (
         BarColumn,
-        Progress,
         TaskID,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
-    from craftsfl.terminal import progress as progress_console
+    from craftsfl.terminal import progress_bars
 
     columns = (
         TextColumn("{task.description}"),
@@ -26,7 +25,7 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=progress_console()) as progress:
+    with progress_bars(*columns) as progress:
         tasks: dict[str, TaskID] = {}
 
         def show(stage: str, step: int, steps: int) -> None:
