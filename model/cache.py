@@ -47,7 +47,8 @@ def install_base(folder: Path) -> str:
     try:
         digest = folder_digest(folder)
     except ModelError:
-        check_base(folder)  # says more about what is wrong
+        if any(folder.glob(INDEX)):
+            check_base(folder)  # says more about what is wrong
         raise
     target = _cached(digest)
     if _is_there(target) and folder_digest(target) == digest:

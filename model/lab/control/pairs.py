@@ -99,7 +99,7 @@ def listed(folder: Path) -> list[tuple[Path, Path]]:
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder.", "Check the path.")
     if not images:
-        raise ModelError(f"{folder} has no pictures in images/.", _HINT)
+        raise ModelError(f"{folder} holds no images.", _HINT)
     pairs = []
     for image in images:
         candidates = [folder / "masks" / f"{image.stem}{suffix}" for suffix in _MASKS]
