@@ -15,7 +15,7 @@ from rich.text import Text
 from craftsfl.audit import commands as audit
 from craftsfl.demo.command import demo
 from craftsfl.empirical.command import audit_empirical
-from craftsfl.extras import explain_missing
+from craftsfl.extras import explain_import, failed_import
 from craftsfl.model import commands as model
 from craftsfl.rounds import commands as rounds
 from craftsfl.rounds.export_command import audit_export
@@ -114,8 +114,11 @@ def main() -> None:
         sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except ModuleNotFoundError as error:
-        message, hint = explain_missing(error.name or str(error))
+    except (ImportError, RuntimeError) as error:
+        failed = failed_import(error)
+        if failed is None:
+            raise
+        message, hint = explain_import(failed)
         _say(message, hint, ErrorId.EXTRA_MISSING)
         sys.exit(FAILED)
 

@@ -146,6 +146,25 @@ def test_a_missing_extra_is_named(module: str, extra: str, monkeypatch: pytest.M
     assert f'pip install "craftsfl[{extra}]"' in done.stderr
 
 
+@pytest.mark.parametrize(
+    "why, said",
+    [
+        (ModuleNotFoundError(name="accelerate"), "accelerate is not installed"),
+        (ImportError("libx.so: no such file", name="torch._C"), "torch is installed, and cannot"),
+    ],
+)
+def test_an_import_that_failed_inside_a_library_is_named(
+    why: ImportError, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:  # as diffusers and transformers do it
+        raise RuntimeError("Failed to import diffusers.models") from why
+
+    monkeypatch.setattr(cli, "app", broken)
+    done = call()
+    assert done.returncode == 1 and said in done.stderr
+    assert "craftsfl" in done.stderr.partition("Next: ")[2]
+
+
 def test_a_message_that_is_piped_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 100) / ("y" * 100) / "site.toml"
     done = craftsfl("site", "serve", str(path), COLUMNS="40")
