@@ -21,7 +21,7 @@ from craftsfl.rounds import commands as rounds
 from craftsfl.rounds.export_command import audit_export
 from craftsfl.simulation.command import simulate_study
 from craftsfl.site import commands as site
-from craftsfl.terminal import errors, show_from, write_what_fits
+from craftsfl.terminal import errors, show_from
 from craftsfl.version import installed_version
 from privacy.error_ids import ErrorId
 from privacy.errors import CraftsflError
@@ -98,7 +98,6 @@ def options(
 
 def main() -> None:
     """Run the command line; errors are text, never a traceback."""
-    write_what_fits(sys.stdout)
     try:
         app()
     except CraftsflError as error:

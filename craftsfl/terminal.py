@@ -7,10 +7,8 @@ so does every row of a table, so that `grep` finds what was printed.
 from __future__ import annotations
 
 import logging
-from codecs import lookup
 from contextlib import suppress
-from io import TextIOWrapper
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -21,15 +19,6 @@ UNWRAPPED_WIDTH = 10_000  # columns; wide enough for any table, since no screen 
 DEFAULT_LEVEL = logging.INFO
 
 _messages = logging.getLogger("craftsfl.terminal")
-
-
-def write_what_fits(stream: TextIO) -> None:
-    """From now on `stream` writes "?" for a letter that its encoding lacks, and does not fail.
-
-    Terminals and pipes of old locales know neither the Greek letters nor the bars of a result.
-    """
-    if isinstance(stream, TextIOWrapper) and lookup(stream.encoding).name != "utf-8":
-        stream.reconfigure(errors="replace")
 
 
 def output() -> Console:

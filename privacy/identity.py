@@ -83,7 +83,8 @@ class Identity:
             raise _exists(path, if_there) from None
         except OSError as error:
             raise ConfigError(
-                f"{path} cannot be made: {error.strerror}.", "Check the path."
+                f"{path} cannot be made: {error.strerror}.",
+                "Check the path, its folder's owner, and the disk's free space.",
             ) from None
 
     def __repr__(self) -> str:
