@@ -47,7 +47,7 @@ def install_base(folder: Path) -> str:
     try:
         digest = folder_digest(folder)
     except ModelError:
-        if any(folder.glob(INDEX)):
+        if not any(folder.glob("model*.safetensors")):  # else it is an encoder
             check_base(folder)  # says more about what is wrong
         raise
     target = _cached(digest)
