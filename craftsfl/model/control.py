@@ -88,6 +88,8 @@ def check_trial_files(picture_to: Path | None, json_to: Path | None) -> None:
 
 def write_trial(done: Trial, picture_to: Path | None, json_to: Path | None) -> None:
     """Write the picture of up to 12 cases, and the rows of the fidelity."""
+    if picture_to is not None and picture_to.suffix.lower() != ".png":
+        raise ConfigError(f"{picture_to} is not a PNG file name.", "Name it something.png.")
     count = len(done.cases)
     chosen = sorted({count * k // 12 for k in range(12)})
     try:

@@ -274,7 +274,7 @@ def _agreed() -> bool:
 
 def check_begun(consortium: ConsortiumSettings, settings: Path) -> None:
     """Raise `DeploymentError` where no run has left anything; `settings`: consortium.toml."""
-    if consortium.database is None and not (consortium.state / "rounds.db").exists():
+    if not consortium.state.exists():
         raise DeploymentError(
             "No run has started yet, so there is no version.",
             f"Start one: craftsfl rounds start {quoted_path(settings)}",

@@ -131,7 +131,7 @@ def test_the_picture_is_a_document_with_a_title(tmp_path: Path) -> None:
         (("--sites", 1_000_000, "--patients", 100), "10000 sites at most"),
         ((*THREE, "--studies", 10**9), "Plan fewer"),
         ((*THREE, "--spare-attempts", 1000), "of 40 steps, 0 to 40"),
-        ((*THREE, "--write", "/nowhere/study.toml", "--name", "Bad Name"), "--name 'Bad Name'"),
+        ((*THREE, "--write", "/nowhere/study.toml", "--name", "Bad Name"), "--name Bad Name"),
         (("--site", "north"), "site north"),
         (("--site", "north=12.5"), "site north"),
         (("--site", "north=100", "--sites", 3), "Who takes part"),
