@@ -15,13 +15,13 @@ from rich.text import Text
 from craftsfl.audit import commands as audit
 from craftsfl.demo.command import demo
 from craftsfl.empirical.command import audit_empirical
-from craftsfl.extras import explain_missing
+from craftsfl.extras import explain_import, failed_import
 from craftsfl.model import commands as model
 from craftsfl.rounds import commands as rounds
 from craftsfl.rounds.export_command import audit_export
 from craftsfl.simulation.command import simulate_study
 from craftsfl.site import commands as site
-from craftsfl.terminal import errors, show_from, write_what_fits
+from craftsfl.terminal import errors, show_from
 from craftsfl.version import installed_version
 from privacy.error_ids import ErrorId
 from privacy.errors import CraftsflError
@@ -98,7 +98,6 @@ def options(
 
 def main() -> None:
     """Run the command line; errors are text, never a traceback."""
-    write_what_fits(sys.stdout)
     try:
         app()
     except CraftsflError as error:
@@ -114,8 +113,11 @@ def main() -> None:
         sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except ModuleNotFoundError as error:
-        message, hint = explain_missing(error.name or str(error))
+    except (ImportError, RuntimeError) as error:
+        failed = failed_import(error)
+        if failed is None:
+            raise
+        message, hint = explain_import(failed)
         _say(message, hint, ErrorId.EXTRA_MISSING)
         sys.exit(FAILED)
 

@@ -26,6 +26,23 @@ EXTRA_OF: Mapping[str, str] = MappingProxyType(
 _INCLUDED_IN = {"site": ", which operator and model include"}
 
 
+def failed_import(error: BaseException) -> ImportError | None:
+    """The import that failed, which diffusers and transformers raise anew as a RuntimeError."""
+    found = error if isinstance(error, ImportError) else error.__cause__
+    return found if isinstance(found, ImportError) else None
+
+
+def explain_import(error: ImportError) -> tuple[str, str]:
+    """What to tell a person: the module is not there, or it is and does not load."""
+    if isinstance(error, ModuleNotFoundError):
+        return explain_missing(error.name or str(error))
+    name = (error.name or "A library").partition(".")[0]
+    return (
+        f"{name} is installed, and cannot be loaded: {str(error).rstrip('.')}.",
+        "Install craftsfl again, in an environment of its own.",
+    )
+
+
 def explain_missing(module: str) -> tuple[str, str]:
     """What to tell a person when `module` cannot be imported: the error and the next step."""
     package = module.partition(".")[0]

@@ -32,6 +32,16 @@ def identity_in(key: Path) -> Identity:
     return load_identity(key, passphrase.encode() or None)
 
 
+def check_study_key(key: Path) -> None:
+    """Raise `ConfigError` unless `key`, of an auditor or of a judge of readers, is a file."""
+    if not key.is_file():
+        raise ConfigError(
+            f"{key} is not a file.",
+            "Name the key that you made before the study: craftsfl audit key -o KEYFILE. Only the "
+            "one whose public half stands in study.toml counts.",
+        )
+
+
 def asked_unseen(question: str, instead: str, *, twice: bool = False) -> str:
     """What is typed, unseen; raises `ConfigError` where it could be seen, or nobody can type.
 

@@ -7,26 +7,18 @@ so does every row of a table, so that `grep` finds what was printed.
 from __future__ import annotations
 
 import logging
-from codecs import lookup
 from contextlib import suppress
-from io import TextIOWrapper
-from typing import TextIO
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 UNWRAPPED_WIDTH = 10_000  # columns; wide enough for any table, since no screen has to hold it
 DEFAULT_LEVEL = logging.INFO
 
 _messages = logging.getLogger("craftsfl.terminal")
-
-
-def write_what_fits(stream: TextIO) -> None:
-    """From now on `stream` writes "?" for a letter that its encoding lacks, and does not fail.
-
-    Terminals and pipes of old locales know neither the Greek letters nor the bars of a result.
-    """
-    if isinstance(stream, TextIOWrapper) and lookup(stream.encoding).name != "utf-8":
-        stream.reconfigure(errors="replace")
 
 
 def output() -> Console:
@@ -37,6 +29,15 @@ def output() -> Console:
 def progress(*, stderr: bool = False) -> Console:
     """Where a command shows progress: standard output or error, but silent above `info`."""
     return _unwrapped(Console(stderr=stderr, quiet=_messages.level > logging.INFO))
+
+
+def progress_bars(*columns: ProgressColumn | str) -> Progress:
+    """Bars that go when the work is done; a file gets a line every half minute instead."""
+    from craftsfl.logged_bars import LoggedBars
+
+    console = progress(stderr=True)
+    silent = console.quiet or not console.is_terminal
+    return LoggedBars(*columns, console=console, transient=True, disable=silent)
 
 
 def errors() -> Console:

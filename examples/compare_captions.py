@@ -20,7 +20,11 @@ def main(picture: str, captions: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     try:
         main(sys.argv[1], sys.argv[2:])
     except CraftsflError as error:
         sys.exit(f"{error.message} {error.hint}")
+    except OSError as error:  # of the picture
+        sys.exit(f"{error}. Name a picture that can be opened.")

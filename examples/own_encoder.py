@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from craftsfl.api.simulation import SimulationConfig, sample_study, simulate
+from craftsfl.api.simulation import CraftsflError, SimulationConfig, sample_study, simulate
 
 
 @dataclass(frozen=True)
@@ -30,5 +30,8 @@ class Palette:
 if __name__ == "__main__":
     folder, study = Path(*sys.argv[1:2] or sys.exit(__doc__)), sample_study(with_encoder=True)
     usual = SimulationConfig(study=study, folder=folder, arm="noise-off", held_out=24)
-    for config in (usual, replace(usual, encoder=Palette())):
-        print(simulate(config))
+    try:
+        for config in (usual, replace(usual, encoder=Palette())):
+            print(simulate(config))
+    except CraftsflError as error:
+        sys.exit(f"{error.message} {error.hint}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from craftsfl.api.simulation import (
+    CraftsflError,
     NoiseSchedule,
     Rows,
     SimulationConfig,
@@ -25,5 +26,8 @@ def noisy_half(unet: object, rows: Rows, schedule: NoiseSchedule) -> Tensor:
 if __name__ == "__main__":
     folder, study = Path(*sys.argv[1:2] or sys.exit(__doc__)), sample_study()
     usual = SimulationConfig(study=study, folder=folder, arm="noise-off", held_out=24)
-    for config in (usual, replace(usual, loss=noisy_half)):
-        print(simulate(config))
+    try:
+        for config in (usual, replace(usual, loss=noisy_half)):
+            print(simulate(config))
+    except CraftsflError as error:
+        sys.exit(f"{error.message} {error.hint}")

@@ -106,6 +106,8 @@ def load_adapter(path: Path) -> SavedAdapter:
                 for entry in (*layout.entries, *layout.frozen)
             }
     except (OSError, SafetensorError):
+        if not path.exists():
+            raise ModelError(f"{path} does not exist.", "Check the path.") from None
         raise ModelError(
             f"{path} is not an adapter written by craftsfl ({unopened_kind(path)}).", _FOREIGN
         ) from None

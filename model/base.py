@@ -44,8 +44,8 @@ def load_base(
         )
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"The base pipeline in {path} cannot be loaded ({type(error).__name__}).",
-            "Get the base again; it needs safetensors weights for every part.",
+            f"The base pipeline in {path} cannot be loaded: its settings and weights do not match.",
+            "Get the base again, all files of one version; every part needs safetensors weights.",
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):

@@ -21,6 +21,10 @@ from privacy.home import from_home, own_home
 from privacy.study.manifest import Base
 from privacy.visible import marked
 
+_FOLDER = (
+    "Without a network: copy the pipeline's folder, which holds model_index.json, to this machine, "
+    "and name that folder."
+)
 SHIPPED_BASE = "tiny"  # the `source` that means the weights that ship with craftsfl
 
 
@@ -43,10 +47,11 @@ def install_base(folder: Path) -> str:
     try:
         digest = folder_digest(folder)
     except ModelError:
-        check_base(folder)  # says more about what is wrong
+        if not any(folder.glob("model*.safetensors")):  # else it is an encoder
+            check_base(folder)  # says more about what is wrong
         raise
     target = _cached(digest)
-    if target.is_dir() and folder_digest(target) == digest:
+    if _is_there(target) and folder_digest(target) == digest:
         return digest
     check_base(folder)
     try:
@@ -98,7 +103,18 @@ def locate_base(source: str, *, root: Path | None = None) -> Path:
 
     Raises `ModelError` if no such base is available.
     """
-    return _local_folder(source, root) or _from_hub(source)
+    found = _local_folder(source, root)
+    if found is None and from_home(source).is_file():
+        raise ModelError(f"{source} is a file: a base is a pipeline's folder.", _FOLDER)
+    return found or _from_hub(source)
+
+
+def base_is_installed(digest: str) -> bool:
+    """Whether the cache holds a base of this digest, whatever its files are by now.
+
+    Raises `ModelError` if this user has no access to the cache.
+    """
+    return _is_there(_cached(digest))
 
 
 def _cached(digest: str) -> Path:
@@ -149,10 +165,7 @@ def _from_hub(source: str) -> Path:
         message = (
             f"The base {source!r} is not a folder here, and cannot be downloaded from the hub."
         )
-    raise ModelError(
-        message,
-        "Copy the pipeline's folder to this machine: craftsfl model install FOLDER",
-    )
+    raise ModelError(message, f"Check the name. {_FOLDER}")
 
 
 def _check_digest(folder: Path, pinned: str, *, in_cache: bool) -> None:

@@ -20,6 +20,11 @@ LIBRARIES = frozenset({"diffusers", "transformers"})
 
 _TAG = b"craftsfl/base/v1\0"
 _HINT = "Name the folder that holds model_index.json, unet/, vae/, text_encoder/ and the rest."
+_ENCODER = (
+    "It looks like an encoder: craftsfl model install --encoder FOLDER, or name it with --encoder "
+    "or --judge."
+)
+_OWNER = "Run this as the user to whom it belongs (ls -ld names that one)."
 
 
 def folder_digest(folder: Path) -> str:
@@ -69,8 +74,11 @@ def components(folder: Path) -> list[str]:
 def _read_index(folder: Path) -> dict[str, object]:
     try:
         index = json.loads((folder / INDEX).read_text("utf-8"))
+    except PermissionError:
+        raise ModelError(f"{folder / INDEX} cannot be read: this user may not.", _OWNER) from None
     except OSError:
-        raise ModelError(f"{folder} holds no diffusers pipeline ({INDEX}).", _HINT) from None
+        hint = _ENCODER if (folder / "model.safetensors").exists() else _HINT
+        raise ModelError(f"{folder} holds no diffusers pipeline ({INDEX}).", hint) from None
     except ValueError:
         raise ModelError(f"{folder / INDEX} is not valid JSON.", "Get the base again.") from None
     if not isinstance(index, dict) or not {"unet", "vae", "text_encoder"} <= index.keys():

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
-from privacy.visible import marked
+from privacy.visible import marked, visible
+
+
+def quoted_path(path: Path) -> str:
+    """A path that the reader has typed, as one shell argument."""
+    return shlex.quote(visible(str(path)))
 
 
 def quoted(name: str) -> str:

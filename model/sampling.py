@@ -23,6 +23,8 @@ _BATCH = 16
 _LARGE = 256  # px: from this size on, batches on a CPU are smaller and decoded image by image
 _LARGE_BATCH = 4
 _MULTIPLE = 8  # px; diffusers' pipelines accept no other sides
+_WIDEST = 4096  # px; wider ones take more memory than a machine has
+_STRONGEST = 100.0  # guidance; far above it float32 overflows, and pictures show nothing
 _Drawn = list[tuple[int, Image.Image]]
 
 
@@ -39,6 +41,16 @@ class SamplerSettings:
     size: int | None = None
     batch: int | None = None
     workers: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `ModelError` for a guidance or a size that no picture can have."""
+        if not 0 <= self.guidance <= _STRONGEST:  # which NaN is not
+            raise ModelError(
+                f"No picture can be drawn with a guidance of {self.guidance:g}.",
+                f"Give 0 to {_STRONGEST:g}; {DEFAULT_GUIDANCE:g} is usual.",
+            )
+        if self.size is not None:
+            _check_side(self.size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +92,7 @@ def sample_each(
     _check_numbers(prompts, seeds, conditions)
     pipeline.set_progress_bar_config(disable=True)
     side = settings.size or image_size(pipeline)
-    if side % _MULTIPLE:
-        raise ModelError(
-            f"Pictures of {side} px cannot be drawn.", f"Choose a multiple of {_MULTIPLE}."
-        )
+    _check_side(side)
     if side >= _LARGE:
         pipeline.vae.enable_slicing()
     workers = settings.workers or _workers(pipeline)
@@ -107,6 +116,14 @@ def sample_each(
         return list(enumerate(output.images, part.start))
 
     yield from _each(pipeline, min(workers, len(batches)), batches, draw)
+
+
+def _check_side(side: int) -> None:
+    if side % _MULTIPLE or not 0 < side <= _WIDEST:
+        raise ModelError(
+            f"Pictures of {side} px cannot be drawn.",
+            f"Choose a multiple of {_MULTIPLE}, {_WIDEST} at most.",
+        )
 
 
 def _each(

@@ -83,7 +83,8 @@ class Identity:
             raise _exists(path, if_there) from None
         except OSError as error:
             raise ConfigError(
-                f"{path} cannot be made: {error.strerror}.", "Check the path."
+                f"{path} cannot be made: {error.strerror}.",
+                "Check the path, its folder's owner, and the disk's free space.",
             ) from None
 
     def __repr__(self) -> str:
@@ -133,6 +134,11 @@ def _is_empty(marker: Path) -> bool:
 def load_identity(path: Path, passphrase: bytes | None = None) -> Identity:
     """The identity in the file `path`; `ConfigError` if it is not one, or others can open it."""
     data = read_key_file(path)
+    if b"-----BEGIN" not in data:
+        raise ConfigError(
+            f"{path} is not an identity key: it holds no key at all.",
+            "Name the file that craftsfl made for it, or restore that one from its backup.",
+        )
     try:
         key = serialization.load_pem_private_key(data, passphrase or None)
     except TypeError:  # a passphrase that is not needed, or a missing one

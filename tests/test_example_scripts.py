@@ -52,11 +52,29 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         "own_loss.py",
         "own_encoder.py",
         "own_strategy.py",
+        "compare_captions.py",
     ],
 )
 def test_without_its_argument_an_example_says_how_it_is_called(run: Run, name: str) -> None:
     with pytest.raises(SystemExit, match=f"python {name} "):
         run(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("compare_captions.py", ("none.png", "glands."), "none.png"),
+        ("own_loss.py", (str(PICTURE),), "is a file. Choose another"),
+        ("cost_of_a_study.py", ("none.toml",), "does not exist. Check the path"),
+        ("read_ledger.py", ("none.sqlite",), "There is no ledger"),
+    ],
+)
+def test_an_example_says_in_words_what_is_wrong(
+    run: Run, name: str, arguments: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(name, *arguments)
+    assert said in str(ended.value.code)
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)

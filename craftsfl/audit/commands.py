@@ -98,6 +98,7 @@ def audit_sign(
     from craftsfl.audit.show import WHOSE
     from craftsfl.audit.signing import sign_bundle
     from craftsfl.audit.sources import bundle_bytes
+    from craftsfl.passphrase import check_study_key
     from privacy.audit.checks.membership import KnownDigests
     from privacy.errors import ConfigError
 
@@ -105,6 +106,7 @@ def audit_sign(
         raise ConfigError(
             "--name is no auditor's name.", "Give the name that study.toml has in [auditors]."
         )
+    check_study_key(key)
     file = out or bundle.parent / f"{bundle.name or 'bundle'}.{name}.verdict"
     known = KnownDigests.told(study, roster)
     verdict, signed = sign_bundle(bundle_bytes(bundle), name, key, file, known)
@@ -125,9 +127,10 @@ def audit_key(
     ] = False,
 ) -> None:
     """Make an auditor's key, and print the line for the manifest."""
-    from craftsfl.audit.signing import make_auditor_key
+    from craftsfl.audit.signing import check_new_key, make_auditor_key
     from craftsfl.passphrase import new_passphrase
 
+    check_new_key(out)
     public = make_auditor_key(out, None if no_passphrase else new_passphrase())
     typer.echo(f'keys = [{{ name = "YOUR-NAME", key = "{public}" }}]')
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -11,8 +12,16 @@ from craftsfl.passphrase import identity_in
 from privacy.audit.checks.membership import KnownDigests
 from privacy.audit.evidence import ADAPTER_FILE, Evidence
 from privacy.audit.signoff import SignedVerdict
-from privacy.errors import AuditError
+from privacy.errors import AuditError, ConfigError
 from privacy.identity import A_STUDYS_KEY, Identity
+
+
+def check_new_key(path: Path) -> None:
+    """Raise `ConfigError` where no key can be made, before anybody types a passphrase for it."""
+    if os.path.lexists(path):
+        raise ConfigError(f"{path} already exists.", A_STUDYS_KEY)
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path.parent} is not a folder.", "Make it first.")
 
 
 def make_auditor_key(path: Path, passphrase: bytes | None) -> str:
@@ -57,7 +66,10 @@ def sign_bundle(
             f"It lists {name} with the key {keys[name]}, and this one is {identity.public.hex()}: "
             "give the file of that key with --key."
             if name in keys
-            else f"It lists {', '.join(keys) or 'no auditors'}.",
+            else f"It lists {', '.join(keys)}: give that name with --name."
+            if keys
+            else "It lists no auditors, and nobody is added during a study. Anybody may verify it: "
+            "craftsfl audit verify BUNDLE",
         )
     unsigned = SignedVerdict(
         auditor=name,

@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from craftsfl.new_file import check_is_new, elsewhere
 from privacy.errors import ConfigError
 from privacy.files import replacing
 
@@ -80,6 +81,7 @@ main()
 
 def write_zipapp(out: Path) -> int:
     """Write the program to `out`; how many bytes it has. Raises `ConfigError` where it cannot."""
+    check_is_new(out)
     files = dict(sorted({**_own_files(), **_library_files()}.items()))
     digest = hashlib.sha256()
     try:
@@ -95,7 +97,7 @@ def write_zipapp(out: Path) -> int:
                 archive.writestr(_entry("__main__.py"), _BOOTSTRAP)
         return out.stat().st_size
     except OSError as error:
-        raise ConfigError(f"{out} cannot be written: {error.strerror}.", "Check it.") from None
+        raise ConfigError(f"{out} cannot be written: {error.strerror}.", elsewhere(out)) from None
 
 
 def _machine() -> list[str]:

@@ -22,6 +22,7 @@ from craftsfl.demo.studies import StudyDraft, study_text
 from craftsfl.demo.tiles import COMPLETE, HELD_OUT_PATIENTS, RARE_CANCERS, SYNTHETIC_HOSPITALS
 from model.cache import shipped_base
 from privacy.errors import ConfigError
+from privacy.files import write_public
 from privacy.study.manifest import Study, load_study
 
 MEASURED_TILES: Final = 60  # each of another held-out patient
@@ -86,7 +87,7 @@ class DemoReferences:
         """Write it as JSON."""
         text = json.dumps({"form": _FORM, **asdict(self)}, indent=2, allow_nan=False)
         try:
-            file.write_text(text + "\n", "utf-8")
+            write_public(file, f"{text}\n".encode())
         except OSError as error:
             raise ConfigError(
                 f"{file} cannot be written: {error.strerror}.", "Name another file."

@@ -18,6 +18,7 @@ from craftsfl.demo.workspace import BUNDLE, Workspace
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.rounds.timeline import RoundTiming
 from privacy.dpsgd.release import Release, noise_to_clip
+from privacy.files import write_public
 from privacy.study.manifest import Study
 from privacy.study.pooling import pooled_terms
 from privacy.study.terms import mechanism_of
@@ -74,7 +75,8 @@ def write_summary(folder: Path, outcome: DemoOutcome) -> Path:
         "learning": learning_values(outcome.learning) if outcome.learning else None,
         "bundle": None if outcome.bundle is None else str(outcome.bundle),
     }
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
+    text = json.dumps(content, indent=2, allow_nan=False)
+    write_public(path, f"{text}\n".encode())
     return path
 
 

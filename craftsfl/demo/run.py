@@ -183,6 +183,8 @@ def measure_once(folder: Path, file: Path) -> None:
     check_ours(folder)
     if not file.resolve().parent.is_dir():
         raise ConfigError(f"{file.parent} is not a folder.", "Name a file in a folder that exists.")
+    if file.is_dir():
+        raise ConfigError(f"{file} is a folder.", "Name a file in it, such as references.json.")
     digest = _install_tiny_base()
     from craftsfl.demo.measuring import measure_references
 

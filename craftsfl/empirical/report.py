@@ -16,9 +16,7 @@ from craftsfl.empirical.audit import (
     audit_one_run,
 )
 from craftsfl.empirical.cohort import Audited
-from craftsfl.progress_bars import ProgressBars
-from craftsfl.terminal import output
-from craftsfl.terminal import progress as shown_progress
+from craftsfl.terminal import output, progress_bars
 
 _MEANING = (
     "This tries the code that is installed here, with made-up patients and a public base. It shows "
@@ -39,7 +37,7 @@ class AuditRequest:
 
 def report_audit(request: AuditRequest) -> bool:
     """Audit and print; whether nothing contradicts a claim. Raises `ModelError` without a base."""
-    with ProgressBars(console=shown_progress(stderr=True), transient=True) as bars:
+    with progress_bars(*Progress.get_default_columns()) as bars:
         found = [_audited(kind, request, bars) for kind in request.kinds]
         bound = _bounded(request, bars) if request.one_run else None
     console = output()

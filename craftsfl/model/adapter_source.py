@@ -15,6 +15,7 @@ from model.generation.adapter import file_digest
 from model.origin import DIGEST_TAG
 from privacy.errors import ConfigError, DeploymentError, ModelError
 from privacy.home import from_home
+from server.mlflow_client import public_uri
 from server.mlflow_trouble import mlflow_trouble
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 SCHEME = "models:/"
+_SCHEMES = {"http", "https", "sqlite", "file", "postgresql", "mysql", "mssql", "databricks"}
 _NAMED = re.compile(r"models:/+(?P<name>[^/@]+)(/(?P<version>\d+)|@(?P<alias>[^/@]+))")
 _SILENT = {
     "DO_NOT_TRACK": "true",
@@ -42,8 +44,8 @@ class FoundAdapter:
 def find_adapter(source: str, tracking_uri: str | None, folder: Path) -> FoundAdapter:
     """The adapter that `source` names; one from MLflow is downloaded to `folder`.
 
-    An alias is resolved to the version it points to now. `tracking_uri`: None for MLflow's
-    own choice (MLFLOW_TRACKING_URI). Raises `ConfigError`, `DeploymentError`, `ModelError`.
+    An alias is resolved to the version it points to now. `tracking_uri`: None for
+    MLFLOW_TRACKING_URI. Raises `ConfigError`, `DeploymentError`, `ModelError`.
     """
     if not source.startswith(SCHEME):
         path = from_home(source)
@@ -58,8 +60,16 @@ def find_adapter(source: str, tracking_uri: str | None, folder: Path) -> FoundAd
         raise ConfigError(
             f"{source} names no model version.", "Write models:/NAME/3 or models:/NAME@challenger."
         )
-    with _mlflow_errors(source, tracking_uri):
-        return _fetched(_client(tracking_uri), parts, folder)
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:  # MLflow would make an empty database in the working folder
+        raise ConfigError(
+            f"{source} is a version in MLflow, and nothing says in which one.",
+            "Add --tracking-uri, or set MLFLOW_TRACKING_URI: result.json of a finished run names "
+            "it (mlflow), and so does consortium.toml.",
+        )
+    _check_there(uri)
+    with _mlflow_errors(source, uri):
+        return _fetched(_client(uri), parts, folder)
 
 
 def _fetched(client: MlflowClient, parts: re.Match[str], folder: Path) -> FoundAdapter:
@@ -95,7 +105,7 @@ def _download(client: MlflowClient, version: ModelVersion, folder: Path, source:
     return files[0]
 
 
-def _client(tracking_uri: str | None) -> MlflowClient:
+def _client(tracking_uri: str) -> MlflowClient:
     os.environ.update(_SILENT)
     # A person waits: MLflow's own seven tries take four minutes before it says a word.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -107,12 +117,11 @@ def _client(tracking_uri: str | None) -> MlflowClient:
 
 
 @contextmanager
-def _mlflow_errors(source: str, tracking_uri: str | None) -> Iterator[None]:
+def _mlflow_errors(source: str, uri: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    where = tracking_uri or "MLFLOW_TRACKING_URI"
-    _check_there(tracking_uri)
+    where = public_uri(uri)
     try:
         yield
     except MlflowException as error:
@@ -121,25 +130,34 @@ def _mlflow_errors(source: str, tracking_uri: str | None) -> Iterator[None]:
                 f"MLflow at {where} does not know {source}.",
                 "Look up versions and aliases there, or name another MLflow with --tracking-uri.",
             ) from None
-        raise _unusable(where, error) from None
+        raise _unusable(uri, error) from None
     except (SQLAlchemyError, OSError) as error:
-        raise _unusable(where, error) from None
+        raise _unusable(uri, error) from None
 
 
-def _check_there(tracking_uri: str | None) -> None:
-    """MLflow would create an empty database for a mistyped name."""
-    if tracking_uri is not None and tracking_uri.startswith("sqlite:///"):
-        path = Path(tracking_uri.removeprefix("sqlite:///"))
-        if not path.is_file():
-            raise DeploymentError(
-                f"There is no MLflow database {path}.",
-                "result.json of a finished run names it (mlflow); pass it as --tracking-uri.",
-            )
+def _check_there(uri: str) -> None:
+    """MLflow would create an empty database, or folder, for a mistyped name."""
+    scheme, separator, _ = uri.partition("://")
+    if separator and scheme.partition("+")[0] not in _SCHEMES:
+        raise ConfigError(
+            f"{public_uri(uri)} is no address of an MLflow.",
+            "Write http://HOST:PORT, or sqlite:////FOLDER/mlflow.db for a file.",
+        )
+    if separator and scheme not in ("sqlite", "file"):
+        return
+    path = Path(uri.removeprefix("sqlite:///").removeprefix("file://"))
+    there = path.is_file() and path.stat().st_size > 0 if scheme == "sqlite" else path.is_dir()
+    if not there:
+        raise DeploymentError(
+            f"There is no MLflow database {path}.",
+            "result.json of a finished run names it (mlflow); pass it as --tracking-uri.",
+        )
 
 
-def _unusable(where: str, error: Exception) -> DeploymentError:
+def _unusable(uri: str, error: Exception) -> DeploymentError:
     found = mlflow_trouble(error)
+    check = " Check --tracking-uri, and that the server is running." * uri.startswith("http")
     return DeploymentError(
-        f"MLflow at {where} cannot be used: {found.words}.",
-        f"{found.cure} Check --tracking-uri, and that the server is running.".strip(),
+        f"MLflow at {public_uri(uri)} cannot be used: {found.words}.",
+        f"{found.cure}{check}".strip() or "Check --tracking-uri.",
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from craftsfl.model.outputs import check_picture
 from model.base import load_base
 from model.cache import SHIPPED_BASE, locate_base
 from model.devices import pick_device
@@ -30,6 +31,7 @@ from model.lab.control.trial import (
 )
 from model.lab.pretraining.recipe import Progress
 from privacy.errors import ConfigError, DeploymentError
+from privacy.files import PUBLIC, replacing, write_public
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,16 @@ def control_trial(question: TrialRequest, models: TrialModels) -> Trial:
     return run_trial(pipeline, control, list(_cases(question, control.spec)), question.setting)
 
 
+def check_trial_files(picture_to: Path | None, json_to: Path | None) -> None:
+    """Raise `ConfigError` for places that no result can be written to, before anything is drawn."""
+    if picture_to is not None:
+        check_picture(picture_to, overwrite=True)
+    if json_to is not None and (json_to.is_dir() or not json_to.parent.is_dir()):
+        raise ConfigError(
+            f"{json_to} cannot be a file: it is a folder, or in none.", "Name another with --json."
+        )
+
+
 def write_trial(done: Trial, picture_to: Path | None, json_to: Path | None) -> None:
     """Write the picture of up to 12 cases, and the rows of the fidelity."""
     if picture_to is not None and picture_to.suffix.lower() != ".png":
@@ -82,12 +94,15 @@ def write_trial(done: Trial, picture_to: Path | None, json_to: Path | None) -> N
     chosen = sorted({count * k // 12 for k in range(12)})
     try:
         if picture_to is not None:
-            picture(done, chosen).save(picture_to)
+            with replacing(picture_to, PUBLIC) as stream:
+                picture(done, chosen).save(stream, "PNG")
         if json_to is not None:
-            json_to.write_text(_json(done.fidelity), encoding="utf-8")
+            write_public(json_to, _json(done.fidelity).encode("utf-8"))
     except OSError as error:
+        place = error.filename or "The result"
         raise DeploymentError(
-            f"The result cannot be written: {error.strerror}.", "Choose another place."
+            f"{place} cannot be written: {error.strerror}.",
+            "Name another place with --picture or --json.",
         ) from None
 
 

@@ -103,10 +103,13 @@ def draw_into(
     folder: Path,
     on_progress: Callable[[int, int], None],
     begins: Callable[[Drawing], None] | None = None,
+    *,
+    option: str = "--out-dir",
 ) -> Summary:
     """Fill a folder; see `model.lab.drawing.folder`. Raises `CraftsflError`.
 
-    begins(drawing) is told what draws, before anything is written; it may raise.
+    begins(drawing) is told what draws, before anything is written; it may raise. `option`: with
+    which the command names the folder, for its errors.
     """
     with _studio(request) as studio:
         if begins is not None:
@@ -121,7 +124,7 @@ def draw_into(
                 guide.pipeline, order, folder, strength=guide.strength, on_progress=on_progress
             )
         except OSError as error:
-            raise unwritable(folder, error, "--out-dir") from None
+            raise unwritable(folder, error, option) from None
     return Summary(len(studio.shots), len(studio.shots) - missing)
 
 

@@ -18,6 +18,7 @@ from privacy.errors import ConfigError
 from privacy.strict_json import read_json
 
 _FILE: Final = "rehearsals.json"
+_AGAIN: Final = "Make it again, in a checkout: python -m bench.rehearsals --write FILE"
 _SMALL_END: Final = 0.95  # share of patients whose gradients are longer than the C that is proposed
 _GRID: Final = (1.0, 2.0, 5.0)  # a proposed C is one of these times a power of ten
 
@@ -104,6 +105,8 @@ def load_rehearsals(path: Path) -> RehearsalTable:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a text in UTF-8.", _AGAIN) from None
     return _read(text, str(path))
 
 
@@ -111,5 +114,5 @@ def _read(text: str, where: str) -> RehearsalTable:
     try:
         values = read_json(text)
     except ValueError as error:
-        raise ConfigError(f"{where} is not JSON: {error}.", "Make it again.") from None
-    return check(values, RehearsalTable, where=where, hint="Make it again: bench.rehearsals.")
+        raise ConfigError(f"{where} is not JSON: {error}.", _AGAIN) from None
+    return check(values, RehearsalTable, where=where, hint=_AGAIN)

@@ -19,6 +19,8 @@ MOST_STEPS: Final = 1000
 _SPARE_SHARE: Final = 0.05  # of the steps
 # A site this small is a list of people: membership is guessed from its name alone.
 FEWEST_PATIENTS: Final = 10
+MOST_PATIENTS: Final = 10_000_000  # that a manifest declares of a site
+MOST_SITES: Final = 10_000  # of which pooled noise is accounted for
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,8 @@ def _cohort_faults(asked: PlanRequest) -> Iterator[tuple[str, str]]:
         yield (
             f"{sites}: a sum of fewer than {SMALLEST_COHORT} shows each one what the other sent, "
             "or the coordinator everything.",
-            f"Find at least {SMALLEST_COHORT - count} more, each with --site NAME=PATIENTS. The "
-            "plan of three says what a site would learn alone.",
+            f"Find at least {SMALLEST_COHORT - count} more: one --site NAME=PATIENTS for each of "
+            "all, or a larger --sites. The plan of three says what a site would learn alone.",
         )
     names = [site.name for site in asked.sites]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -150,9 +152,10 @@ def _schedule_faults(asked: PlanRequest) -> Iterator[tuple[str, str]]:
             f"--steps {asked.steps}: a study has 1 to {MOST_STEPS} steps.",
             "Use 30 to 60: noise over signal after all steps is the same for any number.",
         )
-    if asked.spare_attempts < 0:
+    if not 0 <= asked.spare_attempts <= max(asked.steps, 1):
         yield (
-            f"--spare-attempts {asked.spare_attempts}: it has to be 0 or more.",
+            f"--spare-attempts {asked.spare_attempts}: of {asked.steps} steps, 0 to "
+            f"{asked.steps} may be lost.",
             f"{default_spare(asked.steps)} are usual for {asked.steps} steps.",
         )
     rows = asked.tiles, asked.draws

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from craftsfl.new_file import elsewhere
 from craftsfl.rounds.export_log import log_files
 from craftsfl.version import installed_version
 from model.layout import Layout, frozen_digest
@@ -71,7 +72,7 @@ def export_bundle(
     try:
         write_public(out, data)
     except OSError as error:
-        raise ConfigError(f"{out} cannot be written: {error.strerror}.", "Check it.") from None
+        raise ConfigError(f"{out} cannot be written: {error.strerror}.", elsewhere(out)) from None
     return data
 
 

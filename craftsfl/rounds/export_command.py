@@ -30,8 +30,10 @@ def audit_export(
     import hashlib
     import shlex
 
+    from craftsfl.new_file import check_is_new
     from craftsfl.rounds.export import export_bundle
 
+    check_is_new(out)
     data = export_bundle(settings, handed, out, with_vectors=not without_vectors)
     typer.echo(f"{out}: {len(data)} bytes, SHA-256 {hashlib.sha256(data).hexdigest()}")
     typer.echo(f"Check it: craftsfl audit verify {shlex.quote(str(out))}")

@@ -11,7 +11,7 @@ from craftsfl.planning.stage import HELD_OUT, RehearsalStage, recovered, steps_o
 from craftsfl.planning.tissue import by_hospital, drawn_sites
 from craftsfl.planning.words import time_words
 from craftsfl.rounds.planning import base_folder
-from craftsfl.terminal import progress, say
+from craftsfl.terminal import progress_bars, say
 from model.base import load_base
 from model.cache import base_cache
 from model.digest import folder_digest
@@ -60,10 +60,8 @@ def _shown() -> Iterator[Callable[[str, int, int], None]]:
     """Yield show(what, step, steps), which draws a bar for each `what`."""
     from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 
-    from craftsfl.progress_bars import ProgressBars
-
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with ProgressBars(*columns, console=progress(stderr=True)) as bars:
+    with progress_bars(*columns) as bars:
         tasks: dict[str, TaskID] = {}
 
         def show(what: str, step: int, steps: int) -> None:

@@ -19,6 +19,9 @@ from craftsfl.planning.rehearsed import (
     shipped_rehearsals,
 )
 from craftsfl.planning.request import (
+    FEWEST_PATIENTS,
+    MOST_PATIENTS,
+    MOST_SITES,
     PlanRequest,
     default_delta,
     default_min_sites,
@@ -28,11 +31,12 @@ from craftsfl.planning.study_file import StudyNames, planned_study_text, policy_
 from craftsfl.planning.words import grounds_words, mending_words, verdict_words
 from model.cache import SHIPPED_BASE, locate_base, shipped_base
 from model.digest import folder_digest
+from privacy.accounting.bounds import MIN_DELTA
 from privacy.config import check
 from privacy.errors import ConfigError
 from privacy.files import write_public
 from privacy.home import from_home
-from privacy.study.manifest import Adapter, Site, Study, load_study
+from privacy.study.manifest import STUDY_NAME, Adapter, Site, Study, load_study
 from privacy.visible import marked
 from privacy.wire.bodies import SITE_NAME
 
@@ -108,6 +112,11 @@ def write_study(plan: StudyPlan, names: StudyNames, path: Path) -> Study:
 
 def after_plan(plan: StudyPlan, options: PlanOptions, name: str, path: Path) -> tuple[str, ...]:
     """Write the study file; what to say of it, and what hospitals' policies have to allow."""
+    if not re.fullmatch(STUDY_NAME, name):
+        raise ConfigError(
+            f"--name {marked(name)}: a study's name has lower-case letters, digits and hyphens.",
+            "At most 64 of them, no hyphen first, for instance --name glands-2.",
+        )
     folder = base_folder(options.base)
     study = write_study(plan, StudyNames(name, folder_digest(folder), options.base), path)
     return (
@@ -167,13 +176,26 @@ def _sites(options: PlanOptions) -> Iterator[Site]:
             "For instance --site north=160 --site harbour=200 --site hillside=120, or --sites 3 "
             "--patients 160.",
         )
-    pairs: list[tuple[str, int | None]] = [_pair(text) for text in options.site]
-    if counted:
-        pairs = [(f"site-{n + 1}", options.patients) for n in range(options.sites or 0)]
+    pairs = list(_counted(options)) if counted else [_pair(text) for text in options.site]
     for name, patients in pairs:
         where = f"site {name}"
-        hint = "Write NAME=PATIENTS, with a whole number of patients from 1 on."
+        hint = f"Give a whole number of patients, {FEWEST_PATIENTS} to {MOST_PATIENTS}."
         yield check({"name": name, "declared_patients": patients}, Site, where=where, hint=hint)
+
+
+def _counted(options: PlanOptions) -> Iterator[tuple[str, int]]:
+    """`--sites` of `--patients` each; raises `ConfigError` unless both are given."""
+    if options.sites is None or options.patients is None:
+        raise ConfigError(
+            "--sites says how many sites, --patients how many patients each has.",
+            "Give both, for instance --sites 3 --patients 160.",
+        )
+    if options.sites > MOST_SITES:
+        raise ConfigError(
+            f"--sites {options.sites}: pooled noise is known for {MOST_SITES} sites at most.",
+            "Give fewer; a thousand take a plan some seconds.",
+        )
+    yield from ((f"site-{n + 1}", options.patients) for n in range(options.sites))
 
 
 def _pair(text: str) -> tuple[str, int]:
@@ -248,7 +270,16 @@ def _delta(options: PlanOptions, sites: tuple[Site, ...]) -> float:
     """What was typed; else an equal part of the largest delta for each of the studies planned."""
     if options.studies < 1:
         raise ConfigError(f"--studies {options.studies}: it has to be 1 or more.", "2 are usual.")
-    return default_delta(sites) / options.studies if options.delta is None else options.delta
+    if options.delta is not None:
+        return options.delta
+    share = default_delta(sites) / options.studies
+    if share < MIN_DELTA:
+        raise ConfigError(
+            f"--studies {options.studies}: each would have a delta of {share:.1g}, below the "
+            f"{MIN_DELTA:g} that can be accounted for.",
+            "Plan fewer; 2 are usual.",
+        )
+    return share
 
 
 def _known(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from craftsfl.terminal import output, say
+from model.names import quoted_path
 from model.origin import DIGEST_TAG
 from privacy.audit.promotions import LoggedPromotion, PromotionRow
 from privacy.audit.readers_demand import counting_readers
@@ -46,7 +47,7 @@ def promote(settings: Path, version: str | None, *, yes: bool) -> None:
     """
     consortium = load_consortium(settings)
     study = load_study(consortium.study)
-    _check_begun(consortium)
+    check_begun(consortium, settings)
     champions = Champions(consortium.mlflow_uri(), study)
     candidate = candidate_of(consortium, study, champions.version(version or ALIAS))
     found = demand_answers(candidate)
@@ -67,14 +68,15 @@ def promote(settings: Path, version: str | None, *, yes: bool) -> None:
         _log_it(consortium, study)
         typer.echo(f"It is the champion already: {study.name}@{CHAMPION}.")
         return
-    _move(champions, consortium, study, present, row, yes=yes)
+    undo = _undo(settings, row, present)
+    _move(champions, consortium, study, present, row, undo=undo, yes=yes)
 
 
 def roll_back(settings: Path, *, yes: bool) -> None:
     """Make the version champion that was it before; it showed then what was demanded."""
     consortium = load_consortium(settings)
     study = load_study(consortium.study)
-    _check_begun(consortium)
+    check_begun(consortium, settings)
     champions = Champions(consortium.mlflow_uri(), study)
     present, before = champions.present(), champions.before()
     if before is None:
@@ -82,12 +84,13 @@ def roll_back(settings: Path, *, yes: bool) -> None:
             f"{study.name} has no champion."
             if present is None
             else f"{study.name} had no champion before version {present}.",
-            "Name one: craftsfl rounds promote consortium.toml --version N. To have none, delete "
-            "the alias in MLflow.",
+            f"Name one: craftsfl rounds promote {quoted_path(settings)} --version N. To have none, "
+            "delete the alias in MLflow.",
             id=ErrorId.NOT_PROMOTED,
         )
-    row = _row_back(consortium, study, champions.version(before))
-    _move(champions, consortium, study, present, row, yes=yes)
+    row = _row_back(consortium, study, champions.version(before), settings)
+    undo = _undo(settings, row, present)
+    _move(champions, consortium, study, present, row, undo=undo, yes=yes)
 
 
 def candidate_of(consortium: ConsortiumSettings, study: Study, version: ModelVersion) -> Candidate:
@@ -194,7 +197,9 @@ def _readings(study: Study, candidate: Candidate) -> tuple[SignedReaders, ...]:
     return counting_readers(wanted, of, candidate.readings)
 
 
-def _row_back(consortium: ConsortiumSettings, study: Study, version: ModelVersion) -> PromotionRow:
+def _row_back(
+    consortium: ConsortiumSettings, study: Study, version: ModelVersion, settings: Path
+) -> PromotionRow:
     """The same for a rollback, which must not fail where the round state is gone."""
     number, digest = str(version.version), study.digest()
     rows = PromotionRecord(consortium.promotions_file()).rows(digest)
@@ -209,7 +214,8 @@ def _row_back(consortium: ConsortiumSettings, study: Study, version: ModelVersio
     except AuditError:
         raise DeploymentError(
             f"MLflow does not say of which run and file version {number} of {study.name} is.",
-            "Promote a version that it knows: craftsfl rounds promote consortium.toml --version N",
+            "Promote a version that it knows: craftsfl rounds promote "
+            f"{quoted_path(settings)} --version N",
             id=ErrorId.NOT_PROMOTED,
         ) from None
 
@@ -230,6 +236,7 @@ def _move(
     present: str | None,
     row: PromotionRow,
     *,
+    undo: str,
     yes: bool,
 ) -> None:
     version, back = row.promotion.version, row.promotion.back
@@ -246,15 +253,15 @@ def _move(
     PromotionRecord(consortium.promotions_file()).add(row)
     champions.move(Move(version, back, int(SystemClock().time()), user_name()))
     _log_it(consortium, study)
-    typer.echo(f"Done: version {version} is the champion. Undo: {_undo(back, present)}")
+    typer.echo(f"Done: version {version} is the champion. Undo: {undo}")
 
 
-def _undo(back: bool, present: str | None) -> str:
-    if back:
-        return f"craftsfl rounds promote consortium.toml --version {present}"
+def _undo(settings: Path, row: PromotionRow, present: str | None) -> str:
+    if row.promotion.back:
+        return f"craftsfl rounds promote {quoted_path(settings)} --version {present}"
     if present is None:
         return "delete the alias in MLflow"
-    return "craftsfl rounds rollback consortium.toml"
+    return f"craftsfl rounds rollback {quoted_path(settings)}"
 
 
 def _agreed() -> bool:
@@ -265,10 +272,11 @@ def _agreed() -> bool:
     return typer.confirm("Do it?", default=False)
 
 
-def _check_begun(consortium: ConsortiumSettings) -> None:
+def check_begun(consortium: ConsortiumSettings, settings: Path) -> None:
+    """Raise `DeploymentError` where no run has left anything; `settings`: consortium.toml."""
     if not consortium.state.exists():
         raise DeploymentError(
             "No run has started yet, so there is no version.",
-            "Start one: craftsfl rounds start consortium.toml",
+            f"Start one: craftsfl rounds start {quoted_path(settings)}",
             id=ErrorId.NO_RUN,
         )

@@ -109,11 +109,10 @@ def _shown() -> Iterator[SimulationProgress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import TimeElapsedColumn as Elapsed
 
-    from craftsfl.progress_bars import ProgressBars
-    from craftsfl.terminal import progress as console
+    from craftsfl.terminal import progress_bars
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed())
-    with ProgressBars(*columns, console=console(stderr=True), transient=True) as bar:
+    with progress_bars(*columns) as bar:
         task = bar.add_task("starting", total=1)
         yield lambda what, done, total: bar.update(
             task, description=what, completed=done, total=total

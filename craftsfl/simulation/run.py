@@ -37,6 +37,7 @@ from model.layout import initial_vector
 from model.origin import Origin, encoders_of
 from model.quality.denoising import held_out_loss, loss_change
 from privacy.errors import ConfigError, DeploymentError
+from privacy.secagg.offer import SMALLEST_COHORT
 from privacy.study.manifest import Study
 
 _EVALUATION_SEED: Final = 7
@@ -81,6 +82,12 @@ def _planned(config: SimulationConfig) -> _Plan:
     sizes, tissue = site_sizes(config, study), f"drawn, {config.held_out} held out"
     if config.data is not None:
         sizes, tissue = given_sizes(config.data)
+        if len(sizes) < SMALLEST_COHORT:
+            raise ConfigError(
+                f"{config.data} has {len(sizes)} sub-folders, and a sum needs {SMALLEST_COHORT} "
+                "sites or more.",
+                "Make a sub-folder of tiles for each site, or leave --data out: drawn tissue.",
+            )
         if config.sites not in (None, len(sizes)):
             raise ConfigError(
                 f"{config.data} has {len(sizes)} sub-folders, and {config.sites} sites are asked "

@@ -60,11 +60,10 @@ def _with_bar(request: TilingRequest) -> TilingSummary:
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
     from client.slides.run import TilingProgress, tile_slides
-    from craftsfl.progress_bars import ProgressBars
-    from craftsfl.terminal import progress as progress_console
+    from craftsfl.terminal import progress_bars
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with ProgressBars(*columns, console=progress_console(stderr=True)) as bar:
+    with progress_bars(*columns) as bar:
         task = bar.add_task("opening the slides", total=None)
 
         def show(at: TilingProgress) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from model.fitness.fault import BaseFault
+from model.fitness.weights import weights_fault
 from model.names import quoted
 from privacy.errors import ModelError
 from privacy.home import from_home
@@ -69,6 +71,8 @@ def find_encoder(source: str, *, online: bool = True) -> EncoderFiles:
     that its digest does not cover.
     """
     folder = _locate(source, online)
+    if not any(folder.glob("*")):
+        raise ModelError(f"{source} holds nothing that this user may read.", _HINT)
     if not any(folder.glob("model*.safetensors")):
         raise ModelError(
             f"The encoder {source!r} has no safetensors weights.",
@@ -82,6 +86,21 @@ def find_encoder(source: str, *, online: bool = True) -> EncoderFiles:
         _read(folder / "config.json"),
         _read(preprocessing) if preprocessing.is_file() else {},
     )
+
+
+def encoder_fault(files: EncoderFiles) -> BaseFault | None:
+    """What is wrong with the files of the weights, if their headers show it; no value is read."""
+    names = sorted(path.name for path in files.folder.glob("model*.safetensors"))
+    return weights_fault(files.folder, names)
+
+
+def check_encoder(files: EncoderFiles) -> None:
+    """Raise `ModelError` if the weights are cut short or no weights: they would get a digest."""
+    fault = encoder_fault(files)
+    if fault is not None:
+        raise ModelError(
+            f"The encoder {files.source!r} cannot be loaded: {fault.what}.", fault.cure
+        )
 
 
 def loaded_files(folder: Path) -> list[Path]:
@@ -123,6 +142,8 @@ def _locate(source: str, online: bool) -> Path:
             )
         return shipped
     folder = from_home(source)
+    if folder.is_file():
+        raise ModelError(f"{source} is a file: an encoder is a folder.", _HINT)
     return folder if folder.is_dir() else _from_hub(source, online)
 
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from model.encoders.files import EncoderFiles
+from model.encoders.files import EncoderFiles, encoder_fault
 from privacy.errors import ModelError
 
 # transformers is untyped where it matters: no type checker sees its models' methods.
@@ -102,7 +102,9 @@ def _guarded(files: EncoderFiles, load: Callable[[], T]) -> T:
     try:
         return load()
     except _DAMAGED as error:
+        fault = encoder_fault(files)
+        words = fault.what if fault else "its config.json, tokenizer and weights do not match"
         raise ModelError(
-            f"The encoder {files.source!r} cannot be loaded ({type(error).__name__}).",
-            "Get the encoder again; it needs config.json and safetensors weights that match.",
+            f"The encoder {files.source!r} cannot be loaded: {words}.",
+            fault.cure if fault else "Get the encoder again, all files of one version.",
         ) from error

@@ -17,6 +17,7 @@ class BaseFault:
 
 
 AGAIN = "Get the folder again, whole (for a git clone: git lfs pull)."
+READABLE = "Run this as the user to whom it belongs (ls -l names that one)."
 
 
 def settings_of(path: Path) -> dict[str, object]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeGuard
 
-from model.fitness.fault import AGAIN, BaseFault, settings_of
+from model.fitness.fault import AGAIN, READABLE, BaseFault, settings_of
 from privacy.visible import visible
 
 PartSettings = Mapping[str, object]
@@ -33,6 +33,10 @@ _UNUSED: Final = {"safety_checker", "feature_extractor", "image_encoder"}  # nev
 _CURE: Final = (
     "Use a base of the shape of Stable Diffusion 1 or 2: one CLIP text encoder, a UNet of four "
     "channels, a scheduler that predicts epsilon or v."
+)
+_WHOLE: Final = (
+    "Name the folder that holds it, unet/, vae/, text_encoder/ and the rest; if this is the one: "
+    + AGAIN
 )
 _INPUTS: Final = {
     5: "5 input channels: it also wants a depth map",
@@ -68,9 +72,10 @@ def read_parts(folder: Path) -> tuple[BaseParts, list[BaseFault]]:
         try:
             return settings_of(folder / name)
         except FileNotFoundError:
-            faults.append(BaseFault(f"{name} is missing", AGAIN))
+            cure = _WHOLE if name == "model_index.json" else AGAIN
+            faults.append(BaseFault(f"{name} is missing", cure))
         except OSError as error:
-            faults.append(BaseFault(f"{name} cannot be read: {error.strerror}", AGAIN))
+            faults.append(BaseFault(f"{name} cannot be read: {error.strerror}", READABLE))
         except ValueError as error:
             faults.append(BaseFault(f"{name} is damaged ({visible(str(error), most=80)})", AGAIN))
         return {}

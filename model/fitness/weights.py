@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from model.fitness.fault import AGAIN, BaseFault, settings_of
+from model.fitness.fault import AGAIN, READABLE, BaseFault, settings_of
 from privacy.strict_json import read_json
 from privacy.visible import visible
 
@@ -57,6 +57,18 @@ class _Refused(Exception):
     def __init__(self, what: str, cure: str) -> None:
         super().__init__(what)
         self.fault = BaseFault(what, cure)
+
+
+def weights_fault(folder: Path, names: Iterable[str]) -> BaseFault | None:
+    """The first of these safetensors files whose bytes are not all there, or that is none."""
+    try:
+        for name in names:
+            _header(folder, name)
+    except _Refused as refused:
+        return refused.fault
+    except OSError as error:
+        return BaseFault(f"its weights cannot be read: {error.strerror}", READABLE)
+    return None
 
 
 def _files(folder: Path, part: str, stem: str) -> list[str]:
@@ -148,7 +160,7 @@ def _tensors(name: str, header: object) -> tuple[Shapes, int]:
         if kind not in _BYTES or (key.endswith(".weight") and kind not in _FLOATS):
             raise _Refused(
                 f"{name} holds {visible(str(kind), most=20)} numbers: quantised weights",
-                "Get the base in single or half precision.",
+                "Get it in single or half precision.",
             )
         count = 1
         for length in shape:

@@ -138,12 +138,15 @@ def read_provenance(path: Path) -> Provenance:
 
     Raises `ModelError` for any other file, and for values of another type.
     """
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file.", "Check the path; name pictures one by one.")
     try:
         with open_picture(path, most=_MOST_PIXELS, formats=("PNG",)) as image:
             image.load()
             text = image.info.get(_KEY)
     except UnreadablePicture as error:
-        raise ModelError(f"{path} is not a readable PNG picture: {error}.", _HINT) from None
+        why = str(error).partition("; export")[0]  # which would lose what the picture says
+        raise ModelError(f"{path} is not a readable PNG picture: {why}.", _HINT) from None
     if not isinstance(text, str):
         raise ModelError(f"{path} does not say where it comes from.", _HINT)
     try:

@@ -25,6 +25,7 @@ from privacy.study.pooled import Chosen, PooledSettings, check_mechanism
 from privacy.study.promotion import Promotion, check_promotion
 from privacy.study.stage_two import Digest, StageTwo
 
+STUDY_NAME = r"^[a-z0-9][a-z0-9-]{0,63}$"
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
@@ -159,7 +160,7 @@ class Samples(Strict):
 class Study(Strict):
     """The whole manifest, `study.toml`."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    name: Annotated[str, Field(pattern=STUDY_NAME)]
     rounds: Count
     base: Base
     adapter: Adapter

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import io
 import logging
 import os
 import subprocess
@@ -18,7 +17,7 @@ from typer.testing import CliRunner
 
 from craftsfl import cli, terminal
 from craftsfl.cli import app, options
-from craftsfl.terminal import output, progress, say, show_from, write_what_fits
+from craftsfl.terminal import output, progress, say, show_from
 from tests.client.hospital import write_hospital
 from tests.craftsfl.called import call
 
@@ -146,22 +145,30 @@ def test_a_missing_extra_is_named(module: str, extra: str, monkeypatch: pytest.M
     assert f'pip install "craftsfl[{extra}]"' in done.stderr
 
 
+@pytest.mark.parametrize(
+    "why, said",
+    [
+        (ModuleNotFoundError(name="accelerate"), "accelerate is not installed"),
+        (ImportError("libx.so: no such file", name="torch._C"), "torch is installed, and cannot"),
+    ],
+)
+def test_an_import_that_failed_inside_a_library_is_named(
+    why: ImportError, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:  # as diffusers and transformers do it
+        raise RuntimeError("Failed to import diffusers.models") from why
+
+    monkeypatch.setattr(cli, "app", broken)
+    done = call()
+    assert done.returncode == 1 and said in done.stderr
+    assert "craftsfl" in done.stderr.partition("Next: ")[2]
+
+
 def test_a_message_that_is_piped_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 100) / ("y" * 100) / "site.toml"
     done = craftsfl("site", "serve", str(path), COLUMNS="40")
     assert f"{path} does not exist." in done.stderr
     assert len(done.stderr.splitlines()) == 3  # what, what next, and its id
-
-
-@pytest.mark.parametrize(
-    ("encoding", "written"),
-    [("ascii", "? 8 ?"), ("latin-1", "? 8 ?"), ("utf-8", "ε 8 █"), ("cp1253", "ε 8 ?")],
-)
-def test_a_letter_that_the_terminal_lacks_ends_no_command(encoding: str, written: str) -> None:
-    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    write_what_fits(stream)
-    print("ε 8 █", end="", file=stream, flush=True)
-    assert stream.buffer.getvalue().decode(encoding) == written  # type: ignore[attr-defined]
 
 
 def test_a_terminal_folds(monkeypatch: pytest.MonkeyPatch) -> None:

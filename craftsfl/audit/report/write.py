@@ -18,6 +18,7 @@ from craftsfl.audit.report.figures import ReportFigures, percent_up, report_figu
 from craftsfl.audit.report.registry import registry_record
 from craftsfl.audit.report.words import CHANNELS, HAZARDS, NEVER_CLAIMED, RARE_TYPES_PAY
 from craftsfl.audit.verdict import AuditVerdict, verify_bundle
+from craftsfl.new_file import elsewhere
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.version import installed_version
 from privacy.audit.checks.generator import trial_faults
@@ -69,7 +70,9 @@ def write_report(data: bytes, folder: Path) -> list[Path]:
         for name, text in files.items():
             write_public(folder / name, text.encode("utf-8"))
     except OSError as error:
-        raise ConfigError(f"{folder} cannot be written: {error.strerror}.", "Check it.") from None
+        raise ConfigError(
+            f"{folder} cannot be written: {error.strerror}.", elsewhere(folder)
+        ) from None
     return [folder / name for name in files]
 
 

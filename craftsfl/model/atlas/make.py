@@ -107,6 +107,7 @@ def make_atlas(request: AtlasRequest, on_progress: AtlasProgress) -> MadeAtlas:
         request.out,
         lambda done, every: on_progress("drawing", done, every),
         begins,
+        option="OUT",
     )
     asked = _Asked(judge, AtlasJudge(judge.name, judge.digest, checked[0]), words)
     on_progress("judging", 0, 1)
@@ -115,7 +116,7 @@ def make_atlas(request: AtlasRequest, on_progress: AtlasProgress) -> MadeAtlas:
         write_public(request.out / ATLAS_FILE, atlas_json(atlas).encode("ascii"))
         write_atlas_page(atlas, request.out)
     except OSError as error:
-        raise unwritable(request.out, error, "folder") from None
+        raise unwritable(request.out, error, "OUT") from None
     on_progress("judging", 1, 1)
     return MadeAtlas(atlas, drawn.images, drawn.found)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from craftsfl.model.commands.which_model import AdapterOption, BaseOption, TrackingOption
+from craftsfl.numbers import LARGEST_SEED
 
 _JUDGE = "Who judges"
 
@@ -36,7 +37,9 @@ def model_atlas(
         ),
     ] = None,
     each: Annotated[int, typer.Option(min=1, max=100, help="Pictures of each phrase.")] = 4,
-    seed: Annotated[int, typer.Option(help="The first picture's; the next ones count on.")] = 0,
+    seed: Annotated[
+        int, typer.Option(max=LARGEST_SEED, help="The first picture's; the next ones count on.")
+    ] = 0,
     steps: Annotated[int, typer.Option(min=1, max=1000)] = 20,
     guidance: Annotated[float, typer.Option(min=0.0)] = 3.0,
     size: Annotated[
@@ -56,15 +59,14 @@ def model_atlas(
     from craftsfl.model.atlas.make import AtlasRequest, make_atlas
     from craftsfl.model.atlas.page import ATLAS_PAGE, share_text
     from craftsfl.model.drawing import DrawingModels
-    from craftsfl.progress_bars import ProgressBars
-    from craftsfl.terminal import progress as progress_console
+    from craftsfl.terminal import progress_bars
     from model.sampling import SamplerSettings
 
     models = DrawingModels(base, adapter, tracking_uri)
     settings = SamplerSettings(steps, guidance, size)
     request = AtlasRequest(out, models, settings, words, judge, study, each, seed)
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with ProgressBars(*columns, console=progress_console(stderr=json), transient=True) as progress:
+    with progress_bars(*columns) as progress:
         task = progress.add_task("starting", total=None)
         made = make_atlas(
             request,

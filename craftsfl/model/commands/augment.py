@@ -13,6 +13,7 @@ from craftsfl.model.commands.which_model import (
     BaseOption,
     TrackingOption,
 )
+from craftsfl.numbers import LARGEST_SEED
 
 if TYPE_CHECKING:
     from craftsfl.model.augmenting.done import Augmented, AugmentRequest
@@ -77,7 +78,7 @@ def model_augment(
     ] = None,
     steps: Annotated[int, typer.Option(min=1, max=1000)] = 20,
     guidance: Annotated[float, typer.Option(min=0.0)] = 3.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of pictures and folds.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of pictures and folds.")] = 0,
     confirmed: Annotated[
         bool, typer.Option("--patient-ids-confirmed", help="The ids are patients' after all.")
     ] = False,
@@ -120,11 +121,10 @@ def _run(request: AugmentRequest) -> Augmented:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
     from craftsfl.model.augmenting.recipe import augment
-    from craftsfl.progress_bars import ProgressBars
-    from craftsfl.terminal import progress as progress_console
+    from craftsfl.terminal import progress_bars
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with ProgressBars(*columns, console=progress_console(stderr=True), transient=True) as progress:
+    with progress_bars(*columns) as progress:
         task = progress.add_task("reading", total=None)
         return augment(
             request,

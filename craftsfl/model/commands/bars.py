@@ -17,8 +17,7 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
         TimeRemainingColumn,
     )
 
-    from craftsfl.progress_bars import ProgressBars
-    from craftsfl.terminal import progress as progress_console
+    from craftsfl.terminal import progress_bars
 
     columns = (
         TextColumn("{task.description}"),
@@ -26,7 +25,7 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with ProgressBars(*columns, console=progress_console()) as progress:
+    with progress_bars(*columns) as progress:
         tasks: dict[str, TaskID] = {}
 
         def show(stage: str, step: int, steps: int) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from craftsfl.numbers import refuse_nan
+
 
 def model_control_fidelity(
     data: Annotated[
@@ -27,15 +29,22 @@ def model_control_fidelity(
     ] = None,
     prompt: Annotated[str, typer.Option(help="The caption of every sample of --data.")] = "",
     each: Annotated[int, typer.Option(min=2, help="Drawn tiles of each morphology.")] = 8,
-    strength: Annotated[float, typer.Option(min=0.0)] = 1.0,
+    strength: Annotated[float, typer.Option(min=0.0, max=10.0, callback=refuse_nan)] = 1.0,
     picture: Annotated[Path | None, typer.Option(help="Write some samples to this PNG.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the figures to this file.")] = None,
 ) -> None:
     """Sample under masks, find the nuclei again, and compare them with a shuffled control."""
-    from craftsfl.model.control import TrialModels, TrialRequest, control_trial, write_trial
+    from craftsfl.model.control import (
+        TrialModels,
+        TrialRequest,
+        check_trial_files,
+        control_trial,
+        write_trial,
+    )
     from model.lab.control.reading import ConditionKind
     from model.lab.control.trial import TrialSettings
 
+    check_trial_files(picture, json)
     kind: ConditionKind = "fluorescence" if fluorescence else "mask"
     question = TrialRequest(kind, data, prompt, each, TrialSettings(strength=strength))
     done = control_trial(question, TrialModels(base, control, adapter))

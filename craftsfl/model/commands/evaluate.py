@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from craftsfl.numbers import LARGEST_SEED
+
 
 def model_evaluate(
     real: Annotated[
@@ -61,7 +63,9 @@ def model_evaluate(
     ] = None,
     steps: Annotated[int, typer.Option(min=1, max=1000)] = 20,
     guidance: Annotated[float, typer.Option(min=0.0)] = 3.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of images, splits and resampling.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Of images, splits and resampling.")
+    ] = 0,
     resamples: Annotated[int, typer.Option(min=2, help="Bootstrap draws of patients.")] = 200,
     confirmed: Annotated[
         bool, typer.Option("--patient-ids-confirmed", help="The ids are patients' after all.")

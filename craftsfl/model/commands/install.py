@@ -18,13 +18,15 @@ def model_install(
 ) -> None:
     """Put a base into this machine's model cache and print the digest for study.toml.
 
-    The only command that downloads from a hub. Run it as the user who runs
-    the agent, since the caches belong to that user.
+    Run it as the user who runs the agent, since the caches belong to that user:
+    the agent itself never downloads.
     """
     if encoder:
-        from model.encoders.files import find_encoder
+        from model.encoders.files import check_encoder, find_encoder
 
-        typer.echo(find_encoder(source, online=True).digest())
+        found = find_encoder(source, online=True)
+        check_encoder(found)
+        typer.echo(found.digest())
         return
     from model.cache import install_base, locate_base
 

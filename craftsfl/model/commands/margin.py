@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from craftsfl.numbers import LARGEST_SEED
+
 
 def model_margin(
     block: Annotated[str, typer.Option(help="Block of the UNet, e.g. up_blocks.1.")],
@@ -21,7 +23,9 @@ def model_margin(
         typer.Option(help="PUBLIC images with metadata (file_name, text); default: drawn tissue."),
     ] = None,
     images: Annotated[int, typer.Option(min=8, help="How many of them.")] = 96,
-    seed: Annotated[int, typer.Option(help="Of images, timesteps and noise.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Of images, timesteps and noise.")
+    ] = 0,
 ) -> None:
     """Measure rho of stage one on public images; print study.toml's stage_two.structure."""
     from craftsfl.model.margin import MarginRequest, report_margin

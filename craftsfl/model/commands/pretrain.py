@@ -87,20 +87,19 @@ def _pretrain_base(
     settings = settings.smoke() if smoke else settings
     digest = train_base(locate_base(base), Data(data, public), out, settings, _bars())
     if digest is not None:
-        typer.echo(f'\nFor study.toml:\n\n[base]\ndigest = "{digest}"\nsource = "{out}"')
+        typer.echo(f'For study.toml:\n\n[base]\ndigest = "{digest}"\nsource = "{out}"')
 
 
 def _bars() -> Show:
     """Progress bars with loss and images per second, created when there is something to show."""
     from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 
-    from craftsfl.progress_bars import ProgressBars
-    from craftsfl.terminal import progress as progress_console
+    from craftsfl.terminal import progress_bars
     from model.lab.stage_one.run import Show
     from model.lab.stage_one.trainer import TrainingReport
 
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}")
-    progress = ProgressBars(*columns, TimeRemainingColumn(), console=progress_console())
+    progress = progress_bars(*columns, TimeRemainingColumn())
     tasks: dict[str, TaskID] = {}
 
     def show(stage: str, done: int, total: int, state: str) -> None:
@@ -120,7 +119,10 @@ def _bars() -> Show:
 
 def _pretrain_tiny(out: Path, former: Path | None, *, smoke: bool) -> None:
     from craftsfl.model.commands.bars import bars
-    from model.digest import folder_digest
+    from craftsfl.model.outputs import check_new_folder
+    from model.digest import INDEX, folder_digest
+
+    check_new_folder(out, INDEX, "a base")
     from model.lab.pretraining import Recipe
     from model.lab.pretraining import pretrain_tiny_base as run
 

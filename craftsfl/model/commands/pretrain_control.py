@@ -35,6 +35,9 @@ def model_pretrain_control(
 ) -> None:
     """Train a control on public masks and fluorescence; the base is frozen, no budget is spent."""
     from craftsfl.model.commands.bars import bars
+    from craftsfl.model.outputs import check_new_folder
+
+    check_new_folder(out, "control.json", "a control")
     from craftsfl.model.control import train_control
     from model.lab.control.recipe import ControlRecipe, PublicFolder
 

@@ -29,6 +29,9 @@ def model_pretrain_encoder(
 ) -> None:
     """A tiny encoder of images and texts, from procedural tissue and its captions."""
     from craftsfl.model.commands.bars import bars
+    from craftsfl.model.outputs import check_new_folder
+
+    check_new_folder(out, "model.safetensors", "an encoder")
     from model.encoders import load_encoder
     from model.lab.pretraining.contrastive import find_recipe
     from model.lab.pretraining.contrastive import pretrain_encoder as run

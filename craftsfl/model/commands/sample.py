@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from craftsfl.model.commands.which_model import AdapterOption, BaseOption, TrackingOption
+from craftsfl.numbers import refuse_nan
 
 if TYPE_CHECKING:
     from craftsfl.model.drawing import DrawingRequest, Follow
@@ -85,7 +86,14 @@ def model_sample(
         typer.Option(help="crop: the centred square of a mask.", rich_help_panel=_FOLLOW),
     ] = "resize",
     strength: Annotated[
-        float, typer.Option(min=0.0, help="Strength of the control.", rich_help_panel=_FOLLOW)
+        float,
+        typer.Option(
+            min=0.0,
+            max=10.0,
+            callback=refuse_nan,
+            help="Strength of the control.",
+            rich_help_panel=_FOLLOW,
+        ),
     ] = 1.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the --out file.")] = False,
 ) -> None:
@@ -149,15 +157,14 @@ def _draw(request: DrawingRequest, out: Path | None, out_dir: Path | None, overw
     from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
     from craftsfl.model.drawing import draw_grid, draw_into
-    from craftsfl.progress_bars import ProgressBars
-    from craftsfl.terminal import progress as progress_console
+    from craftsfl.terminal import progress_bars
 
     if out is not None:
         draw_grid(request, out, overwrite=overwrite)
         typer.echo(str(out))
     if out_dir is not None:
         columns = ("drawing", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with ProgressBars(*columns, console=progress_console(), transient=True) as progress:
+        with progress_bars(*columns) as progress:
             task = progress.add_task("drawing", total=None)
             summary = draw_into(
                 request,

@@ -78,6 +78,9 @@ def examine(options: EvaluationOptions, tell: Tell) -> Examined:
     judge = load_image_text_encoder(options.judge) if options.judge else None
     if judge is not None:  # before anything long
         check_independent(judge.name, judge.digest, plan.training_digests)
+    phrases = _phrases(options)
+    if options.drift_prompts is not None:
+        read_prompts(options.drift_prompts)
     tell("reading tiles")
     folders = _folders(options)
     with tempfile.TemporaryDirectory() as scratch:
@@ -95,7 +98,7 @@ def examine(options: EvaluationOptions, tell: Tell) -> Examined:
             sides.generated,
             spaces,
             judge,
-            _phrases(options),
+            phrases,
             paired=options.generated is None,
             training=_set(training, side, options) if training is not None else None,
         )
@@ -164,8 +167,6 @@ def _from_folder(options: EvaluationOptions, folders: _Folders) -> _Sides:
     generated = replace(generated, patients=(first + owners).astype(np.int64))
 
     def extra(answer: Answer, plan: Plan) -> None:
-        if plan.metrics is not None and "drift" in plan.metrics:
-            raise ConfigError("Drift needs the adapter, not its pictures.", "Name it: --adapter.")
         found = masks(folder, side, generated)
         if found is None and plan.metrics is not None and "mask" in plan.metrics:
             raise ConfigError(

@@ -56,7 +56,8 @@ def read_tiles(folder: Path, *, ids_confirmed: bool) -> TileFolder:
         return [name.encode() for name, _ in tiles]
 
     if not folder.is_dir():
-        raise DataError(f"The folder of tiles {folder} does not exist.", "Check the path.")
+        what = "is a file" if folder.exists() else "does not exist"
+        raise DataError(f"The folder of tiles {folder} {what}.", "Name a folder of tiles.")
     data = load_site_data(folder, lines_of=lines_of)
     data = _without_shared(data)
     check_usable(data, folder)

@@ -48,9 +48,16 @@ class EvaluationOptions:
                 "Draw a folder of them with `craftsfl model sample --mask`, and name it with "
                 "--generated.",
             )
+        if "drift" in (self.metrics or ()) and self.model.adapter is None:
+            raise ConfigError(
+                "Drift compares an adapter with its base, not finished pictures.",
+                "Name it: --adapter.",
+            )
         if self.with_patients and self.html is None:
             raise ConfigError("--with-patients is about the page.", "Name one with --html.")
         if self.html is not None and not self.html.absolute().parent.is_dir():
             raise ConfigError(f"The folder of {self.html} does not exist.", "Make it first.")
+        if self.html is not None and self.html.is_dir():
+            raise ConfigError(f"{self.html} is a folder.", "Name the page in it: --html PAGE.html.")
         if self.destination is not None:
             check_destination(self.destination, public=self.public)

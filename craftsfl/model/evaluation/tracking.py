@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from craftsfl.model.evaluation.report import EvaluationReport
 from privacy.errors import ConfigError
-from server.mlflow_client import mlflow_errors, quiet_client
+from server.mlflow_client import mlflow_errors, public_uri, quiet_client
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -50,8 +50,9 @@ def destination(uri: str | None, run: str | None, experiment: str | None) -> Des
 def check_destination(destination: Destination, *, public: bool) -> None:
     """Raise `ConfigError` if figures on patients' tiles would go to another machine."""
     if not public and not destination.uri.startswith(_LOCAL):
+        where = public_uri(destination.uri)
         raise ConfigError(
-            f"Figures computed on patients' tiles may not be sent to {destination.uri}.",
+            f"Figures computed on patients' tiles may not be sent to {where}.",
             "Log to a file at this site (sqlite:///evaluation.db), or evaluate on public tiles "
             "and say so: --public-data.",
         )

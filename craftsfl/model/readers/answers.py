@@ -72,6 +72,8 @@ def read_key(path: Path) -> StudyKey:
     data = _bytes(path, _KEY_CURE)
     try:
         values: Any = read_json(data.decode())
+        if "answers" in values:
+            raise ConfigError(f"{path} is what a reader answered, not the key.", _KEY_CURE)
         if values["format"] not in (1, KEY_FORMAT):
             raise ConfigError(f"{path} was written by a newer craftsfl.", "Install that version.")
         items = tuple(_item(item) for item in values["items"])
@@ -112,6 +114,8 @@ def _read_answers(path: Path, key: StudyKey) -> tuple[str, Given]:
     data = _bytes(path, _ANSWERS_CURE)
     try:
         values: Any = read_json(data.decode())
+        if "items" in values:
+            raise ConfigError(f"{path} is the key of a readers' study.", _ANSWERS_CURE)
         if values["format"] != 1:
             raise ConfigError(f"{path} was written by a newer craftsfl.", "Install that version.")
         study, reader, given = values["study"], values["reader"], dict(values["answers"])

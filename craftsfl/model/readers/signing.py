@@ -12,7 +12,7 @@ from typing import Final
 
 from craftsfl.model.readers.answers import ScoredStudy
 from craftsfl.new_file import write_new_file
-from craftsfl.passphrase import identity_in
+from craftsfl.passphrase import check_study_key, identity_in
 from model.lab.readers.items import ReadingTask
 from model.lab.readers.power import share_interval
 from privacy.audit.readers_result import ReadersInterval, SignedReaders
@@ -33,12 +33,7 @@ def check_signing(sign: Path | None, name: str | None, out: Path | None) -> None
             "--sign needs the signer's name.",
             "--name as it stands in promotion.readers of study.toml: lower case, digits, hyphens.",
         )
-    if not sign.is_file():
-        raise ConfigError(
-            f"{sign} is not a file.",
-            "Name the key that you made before the study: craftsfl audit key -o KEYFILE. Only the "
-            "one whose public half stands in study.toml counts.",
-        )
+    check_study_key(sign)
 
 
 def sign_readers(scored: ScoredStudy, name: str, key: Path, out: Path) -> SignedReaders:

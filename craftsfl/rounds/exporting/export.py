@@ -13,8 +13,9 @@ from typing import Final
 from craftsfl.rounds.exporting.card import DIFFUSERS_WEIGHTS, export_card
 from craftsfl.rounds.exporting.figures import ExportFigures, as_json, figures_of
 from craftsfl.rounds.exporting.licences import LicenceLink, chain_json, licence_chain
-from craftsfl.rounds.promotion import candidate_of
+from craftsfl.rounds.promotion import candidate_of, check_begun
 from model.adapter_file import load_adapter
+from model.names import quoted_path
 from model.peft_files import as_peft
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, DeploymentError, FederationError
@@ -53,7 +54,8 @@ def export_adapter(settings: Path, request: ExportRequest) -> Exported:
     _check_free(request.out)
     consortium = load_consortium(settings)
     study = load_study(consortium.study)
-    status, release = _released(consortium, study, request.run)
+    check_begun(consortium, settings)
+    status, release = _released(consortium, study, request.run, settings)
     file, facts = read_release(status.run, release)
     figures = figures_of(study, request.published)
     chain = licence_chain(
@@ -76,18 +78,18 @@ def export_adapter(settings: Path, request: ExportRequest) -> Exported:
 
 
 def _released(
-    consortium: ConsortiumSettings, study: Study, run: int | None
+    consortium: ConsortiumSettings, study: Study, run: int | None, settings: Path
 ) -> tuple[RunStatus, ReleaseStatus]:
     """The run to export, which has released an adapter."""
     if run is None:
-        status = _champions_run(consortium, study)
+        status = _champions_run(consortium, study, settings)
     else:
         ended = read_ended(consortium.database_url(), study.digest().hex())
         found = [status for status in ended if status.run == run]
         if not found:
             raise FederationError(
                 f"{study.name} has no ended run {run}.",
-                "See the newest: craftsfl rounds status consortium.toml",
+                f"See the newest: craftsfl rounds status {quoted_path(settings)}",
                 id=ErrorId.NO_RUN,
             )
         status = found[-1]
@@ -100,13 +102,13 @@ def _released(
     return status, status.release
 
 
-def _champions_run(consortium: ConsortiumSettings, study: Study) -> RunStatus:
+def _champions_run(consortium: ConsortiumSettings, study: Study, settings: Path) -> RunStatus:
     champions = Champions(consortium.mlflow_uri(), study)
     version = champions.present()
     if version is None:
         raise DeploymentError(
             f"{study.name} has no champion to export.",
-            "Name one: craftsfl rounds promote consortium.toml; or export a run: --run N",
+            f"Name one: craftsfl rounds promote {quoted_path(settings)}; or export a run: --run N",
             id=ErrorId.NOT_PROMOTED,
         )
     candidate = candidate_of(consortium, study, champions.version(CHAMPION))

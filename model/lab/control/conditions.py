@@ -142,7 +142,7 @@ def _window(shape: tuple[int, ...], size: int, fit: Fit) -> tuple[int, int, int,
     if max(height, width) - side > _ASPECT * side:
         raise ModelError(
             f"The condition is {width} x {height} px; the model draws {size} x {size}.",
-            'Cut out a square, or choose the centred one (fit "crop").',
+            "Cut out squares; craftsfl model sample takes the centred one with --fit crop.",
         )
     return 0, 0, height, width
 

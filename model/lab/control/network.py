@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import torch
 
 from model.base import Pipeline, image_size
+from model.fitness.weights import weights_fault
 from model.lab.control.spec import FILE, ControlSpec
 from privacy.errors import ModelError
 from privacy.home import from_home
@@ -24,7 +25,7 @@ SHIPPED_CONTROL = "tiny-control"
 _FILES = ("config.json", FILE, "diffusion_pytorch_model.safetensors")
 _TAG = b"craftsfl/model/control/v1\0"
 _WIDEST = 256  # diffusers' own embedding goes 16, 32, 96, 256
-_HINT = "Make one with `craftsfl model pretrain-control`."
+_HINT = "Name a control's folder, or make one: craftsfl model pretrain-control FOLDER"
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,17 @@ def load_control(
             folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True
         )
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        reason = type(error).__name__
-        raise ModelError(f"The control in {folder} cannot be loaded ({reason}).", _HINT) from None
+        fault = weights_fault(folder, _FILES[-1:])
+        words = fault.what if fault else "config.json and weights do not belong together"
+        raise ModelError(
+            f"The control in {folder} cannot be loaded: {words}.",
+            "Copy the folder again, whole, or make one: craftsfl model pretrain-control FOLDER",
+        ) from error
     if network.config.conditioning_channels != spec.channels:
         raise ModelError(
             f"The control in {folder} takes {network.config.conditioning_channels} channels; its "
             f"{FILE} names {spec.channels}.",
-            "Get the folder again.",
+            "Copy the folder again, whole.",
         )
     return Control(network.requires_grad_(False).eval().to(device), spec, digest)
 

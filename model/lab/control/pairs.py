@@ -96,6 +96,8 @@ def read_pair_folder(source: PublicFolder, size: int, seed: int) -> Iterator[Pai
 def listed(folder: Path) -> list[tuple[Path, Path]]:
     """(image, mask) of a folder, sorted by name. Raises `ModelError` if one has no mask."""
     images = sorted(p for p in (folder / "images").glob("*") if p.is_file())
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is not a folder.", "Check the path.")
     if not images:
         raise ModelError(f"{folder} holds no images.", _HINT)
     pairs = []

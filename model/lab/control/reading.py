@@ -55,10 +55,12 @@ def read_conditions(
 def _files(kind: ConditionKind, path: Path) -> list[Path]:
     if path.is_file():
         return [path]
+    if not path.exists():
+        raise ModelError(f"{path} does not exist.", "Check the path.")
     found = sorted(p for p in path.glob("*") if p.is_file() and p.suffix.lower() in _SUFFIXES[kind])
     if not found:
         raise ModelError(
-            f"{path} is neither a file nor a folder with a condition in it.",
+            f"{path} holds no file that can be followed.",
             f"Files of these types are read: {', '.join(sorted(_SUFFIXES[kind]))}.",
         )
     return found

@@ -43,7 +43,7 @@ class Checkpoints:
                 average.copy_(averages[str(number)])
         except (OSError, RuntimeError, LookupError, ValueError, SafetensorError) as error:
             raise ModelError(
-                f"The checkpoint {newest} cannot be read ({type(error).__name__}).",
+                f"The checkpoint {newest} is damaged, or was written with other settings.",
                 "Delete it: the run then continues from the previous one, or from the start.",
             ) from error
         self._ema.optimization_step = step

@@ -162,7 +162,7 @@ def example_batches(
         examples,  # type: ignore[arg-type]  # the collation makes batches of examples
         batch_sampler=_From(layout, first, settings.steps),
         collate_fn=_Collate(tokenizer),
-        num_workers=settings.workers,
+        num_workers=settings.loaders(),
         pin_memory=torch.cuda.is_available(),
     )
     return iter(loader)

@@ -70,6 +70,8 @@ def open_picture_folder(folder: Path, caption: str, *, public: bool) -> PictureF
         columns, records = _READERS[path.suffix](path.read_text("utf-8-sig"))
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.", "Check its owner.") from None
+    except UnicodeDecodeError:
+        raise ModelError(f"{path} is not a text in UTF-8.", "Save it as UTF-8 again.") from None
     except (ValueError, csv.Error) as error:
         raise ModelError(f"{path} cannot be read: {error}.", "Save it as UTF-8 again.") from None
     check_columns(columns, folder, public=public)
@@ -90,6 +92,8 @@ def _text(value: object) -> str:
 
 
 def _metadata(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is not a folder.", "Check the path.")
     found = [folder / name for name in NAMES if (folder / name).is_file()]
     if len(found) != 1:
         raise ModelError(

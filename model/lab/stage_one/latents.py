@@ -122,7 +122,7 @@ class Cache:
         loader: DataLoader[list[_Read]] = DataLoader(
             pictures,  # type: ignore[arg-type]  # the collation makes lists
             batch_size=self.settings.micro_batch,
-            num_workers=self.settings.workers,
+            num_workers=self.settings.loaders(),
             collate_fn=list,
         )
         for reads in loader:

@@ -33,8 +33,18 @@ def check_place(place: Path, *, public: bool) -> None:
     folder = place if place.is_dir() else place.parent
     for around in (folder.resolve(), folder.resolve().parent):
         for name in _SITE_FILES:
-            if (around / name).is_file() and not public:
+            if _lies_there(around / name) and not public:
                 _refuse(place, f"{name} is next to it")
+
+
+def _lies_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError:
+        raise ModelError(
+            f"{path.parent} cannot be read: this user may not.",
+            "Run this as the user to whom it belongs (ls -ld names that one).",
+        ) from None
 
 
 def _refuse(place: Path, why: str) -> None:

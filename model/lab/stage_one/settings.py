@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Final, Literal
 
 from pydantic import Field
@@ -54,6 +55,11 @@ class StageOneSettings(Strict):
         """The same for a few steps of two images: runs everything, learns nothing."""
         few = {"steps": 4, "batch": 2, "micro_batch": 1, "checkpoint_every": 2, "log_every": 1}
         return self.model_copy(update=few)
+
+    def loaders(self) -> int:
+        """How many of `workers` run here: no more than processors, of which torch would warn."""
+        usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+        return min(self.workers, len(usable(0)))
 
     def outcome(self) -> dict[str, object]:
         """The keys that determine the resulting model; a run resumes only with the same."""

@@ -86,6 +86,8 @@ def expand(pattern: str) -> list[Path]:
     if "://" in pattern or pattern.startswith("pipe:"):
         raise ModelError(f"{pattern} is not a file here.", f"Download the shards first. {_HINT}")
     if not pattern.endswith(".tar"):
+        if not Path(pattern).exists():
+            raise ModelError(f"{pattern} does not exist.", "Check the path.")
         raise ModelError(f"{pattern} is neither a folder nor a .tar shard.", _HINT)
     from webdataset.shardlists import expand_urls  # takes a second to import
 

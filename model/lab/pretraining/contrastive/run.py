@@ -53,8 +53,8 @@ def pretrain_encoder(
     """
     recipe = recipe or find_recipe(role)
     place = out / CHECKPOINTS
+    through = _autoencoder(base)  # first: a folder is not claimed for a base that is not there
     claim(place, {"encoder": role, "base": str(base or SHIPPED_BASE), **asdict(recipe)})
-    through = _autoencoder(base)
     data = draw_training(recipe, through, place, on_progress)
     tokenizer = train_tokenizer(
         vocabulary_texts(recipe.seed, WORDINGS[recipe.words]), recipe.vocabulary

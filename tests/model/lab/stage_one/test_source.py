@@ -126,7 +126,7 @@ def bad(tmp_path: Path, what: str) -> str:
         ("no column", "has no column text; it has file_name, title"),
         ("no captions", "none of 1 rows has a caption"),
         ("bad json", "line 1 is not JSON"),
-        ("absent", "neither a folder nor"),
+        ("absent", "does not exist"),
         ("no shard", "4 of 4 shards are missing"),
         ("remote", "is not a file here"),
         ("damaged shard", "is not an uncompressed tar"),

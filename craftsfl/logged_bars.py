@@ -10,7 +10,7 @@ from rich.progress import Progress, Task, TaskID
 _LOG_SECONDS: Final = 30.0  # between two lines of a file
 
 
-class ProgressBars(Progress):
+class LoggedBars(Progress):
     """rich's bars. Where no terminal is to draw them on, a line every half minute instead.
 
     A command that runs overnight under nohup or a scheduler then says in its log how far it is.

@@ -7,8 +7,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from craftsfl import progress_bars
-from craftsfl.progress_bars import ProgressBars
+from craftsfl import logged_bars
+from craftsfl.logged_bars import LoggedBars
 
 
 class Clock:
@@ -22,7 +22,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(progress_bars, "time", clock)
+    monkeypatch.setattr(logged_bars, "time", clock)
     return clock
 
 
@@ -30,7 +30,7 @@ def shown(clock: Clock, *, terminal: bool = False, quiet: bool = False) -> list[
     """What is printed of 100 steps of one second each, before the bar itself is."""
     stream = StringIO()
     console = Console(file=stream, force_terminal=terminal, quiet=quiet, width=10_000)
-    bars = ProgressBars("{task.description}", console=console)
+    bars = LoggedBars("{task.description}", console=console)
     task = bars.add_task("starting", total=None)
     for step in range(100):
         clock.now += 1
@@ -48,7 +48,7 @@ def test_a_terminal_has_bars_instead_and_quiet_is_quiet(clock: Clock) -> None:
 
 def test_what_has_no_end_yet_is_named(clock: Clock) -> None:
     stream = StringIO()
-    bars = ProgressBars(console=Console(file=stream))
+    bars = LoggedBars(console=Console(file=stream))
     task = bars.add_task("[reading]", total=None)
     bars.update(task, completed=0)
     clock.now += 31
