@@ -2,7 +2,8 @@
 
 Slides carry photographs of their label, with the patient's name or number, and of the whole glass,
 label included; OpenSlide keeps both apart from the specimen's pyramid as associated images. Nothing
-here reads an associated image, or a property other than resolution and the colour of empty places.
+here reads an associated image, or a property other than resolution, the size of the file's blocks
+and the colour of empty places.
 """
 
 # Why: docs/adr/0052-from-slides-to-tiles.md
@@ -14,15 +15,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import openslide
 from PIL import Image
 
 from client.slides.grid import SlideShape, TileGrid, coarsest, plausible
+from client.slides.shrinking import shrunk
 from client.slides.unusable import UnusableSlide
 from model.file_kinds import file_kind, first_bytes
 from privacy.closing import Closing
 
-_BLOCK: Final = 2048  # pixels of a level that are read at once for the overview
+_BLOCK: Final = 1024  # pixels of a level, a side, that are read at once for the overview
 # Pixels of a slide that is kept once it was read: OpenSlide lays its blocks over each other pixel
 # by pixel, which takes longer than to decode them, every time.
 _SMALL: Final = 4096 * 4096
@@ -67,15 +70,10 @@ class WholeSlide(Closing):
         """Size and resolution; `otherwise` (micrometres a pixel) where the file does not say it."""
         return SlideShape(self._slide.dimensions, self._resolution(otherwise), self._levels)
 
-    def tile(self, grid: TileGrid, place: tuple[int, int], size: int) -> Image.Image:
-        """The tile at (column, row), RGB [size, size]."""
-        read = self._region(grid, place)
-        return read.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
-
-    def preview(self, grid: TileGrid, place: tuple[int, int], side: int) -> Image.Image:
-        """The same tissue for the eye, RGB [side, side]: quicker, and less sharp."""
-        read = self._region(grid, place)
-        return read.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=1.0)
+    def region(self, grid: TileGrid, place: tuple[int, int]) -> Image.Image:
+        """What the tile at (column, row) is made of: RGB, of the size `grid.region`."""
+        kept = self._kept_part(grid, place)
+        return kept or self._read(grid.corner(*place), grid.level, grid.region)
 
     def overview(self, most: int) -> Image.Image:
         """The specimen in small, RGB, its longer side at most `most` pixels; read in blocks."""
@@ -89,9 +87,10 @@ class WholeSlide(Closing):
         across, down = self._slide.level_dimensions[level]
         if level == 0 and across * down <= _SMALL:
             self._kept = Image.new("RGB", (across, down))
-        for top in range(0, down, _BLOCK):
-            for left in range(0, across, _BLOCK):
-                size = (min(_BLOCK, across - left), min(_BLOCK, down - top))
+        wide, high = self._block(level)
+        for top in range(0, down, high):
+            for left in range(0, across, wide):
+                size = (min(wide, across - left), min(high, down - top))
                 block = self._read((round(left * scale), round(top * scale)), level, size)
                 if self._kept is not None:
                     self._kept.paste(block, (left, top))
@@ -101,12 +100,15 @@ class WholeSlide(Closing):
                     for at, side in zip((left, top), size, strict=True)
                 ]
                 small = (max(1, ends[0] - corners[0]), max(1, ends[1] - corners[1]))
-                seen.paste(block.resize(small, Image.Resampling.BOX), (corners[0], corners[1]))
+                seen.paste(shrunk(block, small), (corners[0], corners[1]))
         return seen
 
-    def _region(self, grid: TileGrid, place: tuple[int, int]) -> Image.Image:
-        kept = self._kept_part(grid, place)
-        return kept or self._read(grid.corner(*place), grid.level, grid.region)
+    def _block(self, level: int) -> tuple[int, int]:
+        """Width and height of whole blocks of the file, of which none is then drawn in parts."""
+        names = (f"openslide.level[{level}].tile-{side}" for side in ("width", "height"))
+        sides = (int(_number(self._slide.properties.get(name, ""))) for name in names)
+        wide, high = (_BLOCK // max(1, side) * side or _BLOCK for side in sides)
+        return wide, high
 
     def _kept_part(self, grid: TileGrid, place: tuple[int, int]) -> Image.Image | None:
         """The same pixels that `_read` would give, where they are here."""
@@ -122,7 +124,7 @@ class WholeSlide(Closing):
             read = self._slide.read_region(corner, level, size)
         except openslide.OpenSlideError:
             raise UnusableSlide("a part of it cannot be read: damaged or cut off") from None
-        if read.getchannel("A").getextrema() == (255, 255):
+        if np.asarray(read.getchannel("A")).min() == 255:
             return read.convert("RGB")
         empty = Image.new("RGBA", size, self._empty())
         return Image.alpha_composite(empty, read).convert("RGB")

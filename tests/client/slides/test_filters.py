@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from client.data import read_tile
-from client.slides.filters import TileRules, TileShares, TileVerdict, coloured_share, tile_shares
+from client.slides.filters import TileRules, TileShares, TileVerdict, coloured, tile_shares
 from privacy.errors import ConfigError
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
@@ -39,7 +39,7 @@ def test_a_colour_is_tissue_pen_or_neither(
     colour: tuple[int, int, int], tissue: float, pen: float
 ) -> None:
     assert tile_shares(plain(colour)) == TileShares(tissue, pen)
-    assert coloured_share(plain(colour)) == max(tissue, pen)
+    assert coloured(plain(colour)).mean() == max(tissue, pen)
 
 
 @pytest.mark.parametrize(
