@@ -20,6 +20,7 @@ from client.slides.listing import ListedSlide
 from client.slides.opened import WholeSlide
 from client.slides.png import lossless_png
 from client.slides.shrinking import averaged, sharpest
+from privacy.closing import Closing
 from privacy.errors import ConfigError
 
 # Pixels of the overview for a tile's side, and for the whole slide at least and at most.
@@ -54,12 +55,16 @@ class TilingRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class SlideParts:
+class SlideParts(Closing):
     """An open slide with what is needed to draw a strip of it."""
 
     slide: WholeSlide
     grid: TileGrid
     overview: Image.Image
+
+    def close(self) -> None:
+        """Close the slide."""
+        self.slide.close()
 
 
 def cut_slide(
@@ -69,7 +74,7 @@ def cut_slide(
     journal: SlideJournal,
     progress: ShareDone,
 ) -> SlideParts:
-    """Decide about every place that the journal has not decided; the caller closes `slide`.
+    """Decide about every place that the journal has not decided; the caller closes the parts.
 
     Raises `UnusableSlide`, and `OSError` where the disk is full.
     """

@@ -2,8 +2,8 @@
 
 Slides carry photographs of their label, with the patient's name or number, and of the whole glass,
 label included; OpenSlide keeps both apart from the specimen's pyramid as associated images. Nothing
-here reads an associated image, or a property other than resolution, the size of the file's blocks
-and the colour of empty places.
+here reads an associated image, or a property other than resolution, objective, the size of the
+file's blocks and the colour of empty places.
 """
 
 # Why: docs/adr/0052-from-slides-to-tiles.md
@@ -19,7 +19,7 @@ import numpy as np
 import openslide
 from PIL import Image
 
-from client.slides.grid import SlideShape, TileGrid, coarsest, plausible
+from client.slides.grid import SlideShape, TileGrid, coarsest, contradicts, plausible
 from client.slides.shrinking import shrunk
 from client.slides.unusable import UnusableSlide
 from model.file_kinds import file_kind, first_bytes
@@ -46,6 +46,16 @@ def _unknown_slide(path: Path) -> str:
     return f"{words}: {found}; copy it again, or export it as SVS or as a tiled TIFF"
 
 
+def _unopened(said: str) -> str:
+    """Why OpenSlide does not open a slide that it knows, by what it says."""
+    if "compression" in said:
+        return (
+            "its pictures are packed in a way that OpenSlide does not read; export it as SVS or as "
+            "a tiled TIFF, packed with JPEG, LZW or deflate"
+        )
+    return "it cannot be opened: damaged, or not all of it is here"
+
+
 class WholeSlide(Closing):
     """The specimen of a slide file. Every method raises `UnusableSlide`.
 
@@ -57,8 +67,8 @@ class WholeSlide(Closing):
             self._slide = openslide.OpenSlide(path)
         except openslide.OpenSlideUnsupportedFormatError:
             raise UnusableSlide(_unknown_slide(path)) from None
-        except (openslide.OpenSlideError, OSError):
-            raise UnusableSlide("it cannot be opened: damaged, or not all of it is here") from None
+        except (openslide.OpenSlideError, OSError) as error:
+            raise UnusableSlide(_unopened(str(error))) from None
         self._levels = _whole_levels(self._slide.level_dimensions)
         self._kept: Image.Image | None = None  # level 0, of a small slide without a pyramid
 
@@ -139,10 +149,14 @@ class WholeSlide(Closing):
         found = [_number(self._slide.properties.get(name, "")) for name in names]
         if all(plausible(mpp) for mpp in found):
             return found[0], found[1]
+        power = _number(self._slide.properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER, ""))
         if otherwise is None:
+            raise UnusableSlide(_unscaled(power))
+        if contradicts(power, otherwise):
             raise UnusableSlide(
-                "it does not say how many micrometres a pixel has, or says what no scanner has; "
-                "give them, for all such slides: --slide-mpp 0.25 for a 40x objective, 0.5 for 20x"
+                f"it says only that its objective is {power:g}x, which is about {10 / power:.2g} "
+                f"micrometres a pixel, and --slide-mpp is {otherwise:g}; cut such slides from a "
+                "table of their own, with their own --slide-mpp"
             )
         return otherwise, otherwise
 
@@ -161,6 +175,15 @@ def _whole_levels(sizes: Sequence[tuple[int, int]]) -> dict[int, float]:
         if off <= _ROUNDED + 2 / min(across, down):
             found[level] = (by[0] + by[1]) / 2
     return found
+
+
+def _unscaled(power: float) -> str:
+    """That a slide does not say its resolution, and what to do; with its objective, if it has."""
+    said = f" (only that its objective is {power:g}x)" if power > 0 else ""
+    return (
+        f"it does not say how many micrometres a pixel has{said}, or says what no scanner has; "
+        "give them, for all such slides: --slide-mpp 0.25 for a 40x objective, 0.5 for 20x"
+    )
 
 
 def _number(text: str) -> float:
