@@ -29,7 +29,7 @@ def lossless_png(picture: Image.Image) -> bytes:
     np.subtract(flat[1:], flat[:-1], out=filtered[1:, 1:])  # modulo 256, as a PNG's filters are
     packer = zlib.compressobj(level=1, memLevel=9, strategy=zlib.Z_RLE)
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOURS, 0, 0, 0)
-    packed = packer.compress(filtered) + packer.flush()
+    packed = packer.compress(filtered.data) + packer.flush()
     chunks = ((b"IHDR", header), (b"IDAT", packed), (b"IEND", b""))
     return _SIGNATURE + b"".join(_chunk(kind, data) for kind, data in chunks)
 
