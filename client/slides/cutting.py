@@ -12,18 +12,22 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from client.slides.filters import TileRules, TileVerdict, coloured_share, tile_shares
+from client.slides.filters import TileRules, TileVerdict, coloured, tile_shares
 from client.slides.folder import TilingFolder
 from client.slides.grid import TileCut, TileGrid, plan_grid
 from client.slides.journal import GridPlace, PlaceDecision, SlideJournal
 from client.slides.listing import ListedSlide
 from client.slides.opened import WholeSlide
 from client.slides.png import lossless_png
+from client.slides.shrinking import averaged, sharpest
+from privacy.closing import Closing
 from privacy.errors import ConfigError
 
-# Pixels of the overview for a tile's side, and for the whole slide at most.
+# Pixels of the overview for a tile's side, and for the whole slide at least and at most.
 _FINE: Final = 12
+_SMALLEST_OVERVIEW: Final = 320
 _LARGEST_OVERVIEW: Final = 4096
+_BAND: Final = 256  # rows of the overview that are looked at together
 _GLASS: Final = 0.01  # coloured share of a place in the overview, below which nobody looks closer
 
 ShareDone = Callable[[float, int], None]  # of the slide, 0..1; tiles kept so far
@@ -51,12 +55,16 @@ class TilingRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class SlideParts:
+class SlideParts(Closing):
     """An open slide with what is needed to draw a strip of it."""
 
     slide: WholeSlide
     grid: TileGrid
     overview: Image.Image
+
+    def close(self) -> None:
+        """Close the slide."""
+        self.slide.close()
 
 
 def cut_slide(
@@ -66,14 +74,15 @@ def cut_slide(
     journal: SlideJournal,
     progress: ShareDone,
 ) -> SlideParts:
-    """Decide about every place that the journal has not decided; the caller closes `slide`.
+    """Decide about every place that the journal has not decided; the caller closes the parts.
 
     Raises `UnusableSlide`, and `OSError` where the disk is full.
     """
     slide = WholeSlide(listed.path)
     try:
         grid = plan_grid(slide.shape(request.slide_mpp), request.cut)
-        overview = slide.overview(min(_LARGEST_OVERVIEW, _FINE * max(grid.columns, grid.rows)))
+        fine = max(_SMALLEST_OVERVIEW, _FINE * max(grid.columns, grid.rows))
+        overview = slide.overview(min(_LARGEST_OVERVIEW, fine))
         places = _ordered(candidates(grid, np.asarray(overview)), folder.name(listed), request.most)
         kept = 0
         for number, place in enumerate(places):
@@ -81,8 +90,8 @@ def cut_slide(
                 break
             decision = journal.decided.get(place)
             if decision is None or not _still_there(folder, listed, place, decision):
-                tile = slide.tile(grid, place, request.cut.size)
-                decision = _decide(request, folder, listed, place, tile)
+                region = slide.region(grid, place)
+                decision = _decide(request, folder, listed, place, region)
                 journal.add(place, decision)
             kept += decision.verdict is TileVerdict.KEPT
             progress((number + 1) / len(places), kept)
@@ -95,20 +104,29 @@ def cut_slide(
 def candidates(grid: TileGrid, overview: npt.NDArray[np.uint8]) -> list[GridPlace]:
     """The places whose part of the overview [height, width, 3] is not plain glass."""
     height, width = overview.shape[:2]
-    # Of a pixel of level 0; the overview shows the whole slide, the grid maybe not its last strip.
-    across = width / max(1.0, grid.slide[0])
-    down = height / max(1.0, grid.slide[1])
-    found = []
-    for place in grid.places():
-        left, top = grid.corner(*place)
-        rows = slice(int(top * down), max(int(top * down) + 1, int((top + grid.step[1]) * down)))
-        columns = slice(
-            int(left * across), max(int(left * across) + 1, int((left + grid.step[0]) * across))
-        )
-        part = overview[rows, columns]
-        if part.size and coloured_share(part) >= _GLASS:
-            found.append(place)
-    return found
+    # How many coloured pixels are above and left of each corner, so that a place takes four looks.
+    above = np.zeros((height + 1, width + 1), np.int32)
+    for top in range(0, height, _BAND):
+        above[top + 1 : top + _BAND + 1, 1:] = coloured(overview[top : top + _BAND])
+    above.cumsum(0, out=above).cumsum(1, out=above)
+    tops, bottoms = _spans(grid.rows, grid.step[1], height / grid.slide[1], height)
+    lefts, rights = _spans(grid.columns, grid.step[0], width / grid.slide[0], width)
+    upper, lower = above[tops], above[bottoms]
+    found = lower[:, rights] - lower[:, lefts] - upper[:, rights] + upper[:, lefts]
+    sizes = np.outer(bottoms - tops, rights - lefts)
+    rows, columns = np.nonzero(found >= _GLASS * sizes)
+    return list(zip(columns.tolist(), rows.tolist(), strict=True))
+
+
+def _spans(
+    count: int, step: float, scale: float, end: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """From which to which pixel of an overview's `end` pixels each of `count` places goes."""
+    # The overview shows the whole slide, the grid maybe not its last strip.
+    starts = np.rint(np.arange(count) * step)
+    first = np.minimum((starts * scale).astype(np.int64), end - 1)
+    last = np.minimum(((starts + step) * scale).astype(np.int64), end)
+    return first, np.maximum(first + 1, last)
 
 
 def _ordered(places: list[GridPlace], name: str, most: int) -> list[GridPlace]:
@@ -132,10 +150,11 @@ def _decide(
     folder: TilingFolder,
     listed: ListedSlide,
     place: GridPlace,
-    tile: Image.Image,
+    region: Image.Image,
 ) -> PlaceDecision:
-    shares = tile_shares(np.asarray(tile))
+    shares = tile_shares(np.asarray(averaged(region, request.cut.size)))
     verdict = request.rules.verdict(shares)
     if verdict is not TileVerdict.KEPT:
         return PlaceDecision(verdict, shares)
-    return PlaceDecision(verdict, shares, folder.keep(listed, place, lossless_png(tile)))
+    tile = lossless_png(sharpest(region, request.cut.size))
+    return PlaceDecision(verdict, shares, folder.keep(listed, place, tile))

@@ -61,23 +61,24 @@ class TileRules:
 def tile_shares(tile: npt.NDArray[np.uint8]) -> TileShares:
     """The shares of an RGB tile [height, width, 3]."""
     tissue, pen = _masks(tile)
-    return TileShares(tissue=float(tissue.mean()), pen=float(pen.mean()))
+    return TileShares(*(np.count_nonzero(mask) / mask.size for mask in (tissue, pen)))
 
 
-def coloured_share(tile: npt.NDArray[np.uint8]) -> float:
-    """The share that is either tissue or pen: 0 for glass."""
-    tissue, pen = _masks(tile)
-    return float((tissue | pen).mean())
+def coloured(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Which pixels of an RGB picture [height, width, 3] are tissue or pen, and not glass."""
+    tissue, pen = _masks(picture)
+    return tissue | pen
 
 
-def _masks(tile: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def _masks(picture: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Which pixels are tissue, and which are pen; [height, width] each."""
-    red, green, blue = (_ABSORPTION[tile[..., channel]] for channel in range(3))
+    red, green, blue = np.take(_ABSORPTION, np.moveaxis(picture, -1, 0))
     most = np.maximum(np.maximum(red, green), blue)
     least = np.minimum(np.minimum(red, green), blue)
+    spread = most - least
     cold = (red - green > 0.35) & (red > 1.25 * green)
     warm = (blue > 0.85 * green) & (red < 0.35 * green) & (green > 0.7)
-    black = (least > 1.2) & (most - least < 0.35)
+    black = (least > 1.2) & (spread < 0.35)
     pen = cold | warm | black
-    stained = (most - least > _COLOURED) & (red + green + blue > _DENSE)
+    stained = (spread > _COLOURED) & (red + green + blue > _DENSE)
     return stained & ~pen, pen

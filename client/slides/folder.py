@@ -48,6 +48,8 @@ class TilingFolder(Closing):
     def __init__(self, out: Path, options: Mapping[str, object]) -> None:
         self.out = out
         self._own = out / ".tiling"
+        if out.exists() and not out.is_dir():
+            raise ConfigError(f"{out} is a file.", "Give a new folder for the tiles.")
         if out.exists() and not self._own.is_dir() and any(out.iterdir()):
             raise ConfigError(f"{out} holds other files.", "Give a new folder for the tiles.")
         self._own.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)

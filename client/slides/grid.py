@@ -97,3 +97,11 @@ def check_plausible(mpp: float, what: str) -> None:
 def plausible(mpp: float) -> bool:
     """Whether a slide can have so many micrometres a pixel."""
     return 0.02 <= mpp <= 50
+
+
+def contradicts(power: float, mpp: float) -> bool:
+    """Whether an objective (20 for 20x; 0 for unknown) is not that of so many micrometres a pixel.
+
+    Cameras differ, so 20x is anything from 0.31 to 0.8.
+    """
+    return power > 0 and not 1 / 1.6 <= mpp * power / 10 <= 1.6

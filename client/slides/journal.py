@@ -37,6 +37,8 @@ class SlideJournal(Closing):
     def __init__(self, path: Path, stamp: str) -> None:
         self.decided: dict[GridPlace, PlaceDecision] = {}
         self.done = False
+        self.stamp = stamp
+        self._path = path
         self.fresh = not self._load(path, stamp)
         if self.fresh:
             path.unlink(missing_ok=True)
@@ -63,7 +65,10 @@ class SlideJournal(Closing):
         os.fsync(self._file)
 
     def _say(self, line: str) -> None:
-        os.write(self._file, line.encode() + b"\n")
+        try:
+            os.write(self._file, line.encode() + b"\n")
+        except OSError as error:  # of a full disk; the descriptor has no name to tell
+            raise OSError(error.errno, error.strerror, os.fspath(self._path)) from None
 
     def _load(self, path: Path, stamp: str) -> bool:
         """Whether there is a journal of this very file."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import Final
 
 from client.data.columns import REQUIRED
 from client.data.imagefolder import Quarantined
@@ -13,6 +16,12 @@ from client.data.metadata import Row, read_rows
 from client.data.spelling import Spelling
 from client.slides.unusable import UnusableSlide
 from privacy.errors import DataError
+
+# What OpenSlide's formats are called. Not DICOM, whose slides are several files each.
+_SLIDES: Final = (
+    *(".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif"),
+    ".czi",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +46,25 @@ class ListedSlide:
         return f"{facts.st_size}-{facts.st_mtime_ns}"
 
 
-def list_slides(folder: Path) -> tuple[list[ListedSlide], list[Quarantined]]:
-    """The slides that the folder's table names, and the rows that name none.
+@dataclass(frozen=True, slots=True)
+class SlideList:
+    """A folder's slides: those to be cut, rows that name none, and files that no row names."""
+
+    slides: list[ListedSlide]
+    left_out: list[Quarantined]
+    unnamed: int
+
+
+def list_slides(folder: Path) -> SlideList:
+    """The slides that the folder's table names, and what is not among them.
 
     A slide under two patients' ids is nobody's: nothing says which of the two is wrong. Raises
     `DataError` where the table as a whole cannot be read.
     """
     if not folder.is_dir():
+        wrong = f"{folder} is a file" if folder.exists() else f"The folder {folder} does not exist"
         raise DataError(
-            f"The folder {folder} does not exist.",
+            f"{wrong}.",
             "Give the folder with the slides and their metadata.csv.",
         )
     root = folder.resolve()
@@ -58,7 +77,20 @@ def list_slides(folder: Path) -> tuple[list[ListedSlide], list[Quarantined]]:
             name = row.values.get("file_name") or f"(row {row.number})"
             left_out.append(Quarantined(name, str(fault)))
     kept, repeated = _without_repeated(found)
-    return kept, left_out + repeated
+    named = {slide.path for slide in found}
+    spelt = {_plain(PurePath(entry.file.replace("\\", "/")).name) for entry in left_out}
+    unnamed = sum(path not in named and _plain(path.name) not in spelt for path in _slides_in(root))
+    return SlideList(kept, left_out + repeated, unnamed)
+
+
+def _slides_in(root: Path) -> Iterator[Path]:
+    """Files below `root` that are called as slides are."""
+    for folder, _, names in os.walk(root):
+        yield from (Path(folder, name) for name in names if name.lower().endswith(_SLIDES))
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _rows(root: Path) -> list[Row]:

@@ -2,7 +2,8 @@
 
 Slides carry photographs of their label, with the patient's name or number, and of the whole glass,
 label included; OpenSlide keeps both apart from the specimen's pyramid as associated images. Nothing
-here reads an associated image, or a property other than resolution and the colour of empty places.
+here reads an associated image, or a property other than resolution, objective, the size of the
+file's blocks and the colour of empty places.
 """
 
 # Why: docs/adr/0052-from-slides-to-tiles.md
@@ -14,15 +15,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import openslide
 from PIL import Image
 
-from client.slides.grid import SlideShape, TileGrid, coarsest, plausible
+from client.slides.grid import SlideShape, TileGrid, coarsest, contradicts, plausible
+from client.slides.shrinking import shrunk
 from client.slides.unusable import UnusableSlide
 from model.file_kinds import file_kind, first_bytes
 from privacy.closing import Closing
 
-_BLOCK: Final = 2048  # pixels of a level that are read at once for the overview
+_BLOCK: Final = 1024  # pixels of a level, a side, that are read at once for the overview
 # Pixels of a slide that is kept once it was read: OpenSlide lays its blocks over each other pixel
 # by pixel, which takes longer than to decode them, every time.
 _SMALL: Final = 4096 * 4096
@@ -43,6 +46,16 @@ def _unknown_slide(path: Path) -> str:
     return f"{words}: {found}; copy it again, or export it as SVS or as a tiled TIFF"
 
 
+def _unopened(said: str) -> str:
+    """Why OpenSlide does not open a slide that it knows, by what it says."""
+    if "compression" in said:
+        return (
+            "its pictures are packed in a way that OpenSlide does not read; export it as SVS or as "
+            "a tiled TIFF, packed with JPEG, LZW or deflate"
+        )
+    return "it cannot be opened: damaged, or not all of it is here"
+
+
 class WholeSlide(Closing):
     """The specimen of a slide file. Every method raises `UnusableSlide`.
 
@@ -54,8 +67,8 @@ class WholeSlide(Closing):
             self._slide = openslide.OpenSlide(path)
         except openslide.OpenSlideUnsupportedFormatError:
             raise UnusableSlide(_unknown_slide(path)) from None
-        except (openslide.OpenSlideError, OSError):
-            raise UnusableSlide("it cannot be opened: damaged, or not all of it is here") from None
+        except (openslide.OpenSlideError, OSError) as error:
+            raise UnusableSlide(_unopened(str(error))) from None
         self._levels = _whole_levels(self._slide.level_dimensions)
         self._kept: Image.Image | None = None  # level 0, of a small slide without a pyramid
 
@@ -67,15 +80,10 @@ class WholeSlide(Closing):
         """Size and resolution; `otherwise` (micrometres a pixel) where the file does not say it."""
         return SlideShape(self._slide.dimensions, self._resolution(otherwise), self._levels)
 
-    def tile(self, grid: TileGrid, place: tuple[int, int], size: int) -> Image.Image:
-        """The tile at (column, row), RGB [size, size]."""
-        read = self._region(grid, place)
-        return read.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
-
-    def preview(self, grid: TileGrid, place: tuple[int, int], side: int) -> Image.Image:
-        """The same tissue for the eye, RGB [side, side]: quicker, and less sharp."""
-        read = self._region(grid, place)
-        return read.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=1.0)
+    def region(self, grid: TileGrid, place: tuple[int, int]) -> Image.Image:
+        """What the tile at (column, row) is made of: RGB, of the size `grid.region`."""
+        kept = self._kept_part(grid, place)
+        return kept or self._read(grid.corner(*place), grid.level, grid.region)
 
     def overview(self, most: int) -> Image.Image:
         """The specimen in small, RGB, its longer side at most `most` pixels; read in blocks."""
@@ -89,9 +97,10 @@ class WholeSlide(Closing):
         across, down = self._slide.level_dimensions[level]
         if level == 0 and across * down <= _SMALL:
             self._kept = Image.new("RGB", (across, down))
-        for top in range(0, down, _BLOCK):
-            for left in range(0, across, _BLOCK):
-                size = (min(_BLOCK, across - left), min(_BLOCK, down - top))
+        wide, high = self._block(level)
+        for top in range(0, down, high):
+            for left in range(0, across, wide):
+                size = (min(wide, across - left), min(high, down - top))
                 block = self._read((round(left * scale), round(top * scale)), level, size)
                 if self._kept is not None:
                     self._kept.paste(block, (left, top))
@@ -101,12 +110,15 @@ class WholeSlide(Closing):
                     for at, side in zip((left, top), size, strict=True)
                 ]
                 small = (max(1, ends[0] - corners[0]), max(1, ends[1] - corners[1]))
-                seen.paste(block.resize(small, Image.Resampling.BOX), (corners[0], corners[1]))
+                seen.paste(shrunk(block, small), (corners[0], corners[1]))
         return seen
 
-    def _region(self, grid: TileGrid, place: tuple[int, int]) -> Image.Image:
-        kept = self._kept_part(grid, place)
-        return kept or self._read(grid.corner(*place), grid.level, grid.region)
+    def _block(self, level: int) -> tuple[int, int]:
+        """Width and height of whole blocks of the file, of which none is then drawn in parts."""
+        names = (f"openslide.level[{level}].tile-{side}" for side in ("width", "height"))
+        sides = (int(_number(self._slide.properties.get(name, ""))) for name in names)
+        wide, high = (_BLOCK // max(1, side) * side or _BLOCK for side in sides)
+        return wide, high
 
     def _kept_part(self, grid: TileGrid, place: tuple[int, int]) -> Image.Image | None:
         """The same pixels that `_read` would give, where they are here."""
@@ -122,7 +134,7 @@ class WholeSlide(Closing):
             read = self._slide.read_region(corner, level, size)
         except openslide.OpenSlideError:
             raise UnusableSlide("a part of it cannot be read: damaged or cut off") from None
-        if read.getchannel("A").getextrema() == (255, 255):
+        if np.asarray(read.getchannel("A")).min() == 255:
             return read.convert("RGB")
         empty = Image.new("RGBA", size, self._empty())
         return Image.alpha_composite(empty, read).convert("RGB")
@@ -137,10 +149,14 @@ class WholeSlide(Closing):
         found = [_number(self._slide.properties.get(name, "")) for name in names]
         if all(plausible(mpp) for mpp in found):
             return found[0], found[1]
+        power = _number(self._slide.properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER, ""))
         if otherwise is None:
+            raise UnusableSlide(_unscaled(power))
+        if contradicts(power, otherwise):
             raise UnusableSlide(
-                "it does not say how many micrometres a pixel has, or says what no scanner has; "
-                "give them, for all such slides: --slide-mpp 0.25 for a 40x objective, 0.5 for 20x"
+                f"it says only that its objective is {power:g}x, which is about {10 / power:.2g} "
+                f"micrometres a pixel, and --slide-mpp is {otherwise:g}; cut such slides from a "
+                "table of their own, with their own --slide-mpp"
             )
         return otherwise, otherwise
 
@@ -159,6 +175,15 @@ def _whole_levels(sizes: Sequence[tuple[int, int]]) -> dict[int, float]:
         if off <= _ROUNDED + 2 / min(across, down):
             found[level] = (by[0] + by[1]) / 2
     return found
+
+
+def _unscaled(power: float) -> str:
+    """That a slide does not say its resolution, and what to do; with its objective, if it has."""
+    said = f" (only that its objective is {power:g}x)" if power > 0 else ""
+    return (
+        f"it does not say how many micrometres a pixel has{said}, or says what no scanner has; "
+        "give them, for all such slides: --slide-mpp 0.25 for a 40x objective, 0.5 for 20x"
+    )
 
 
 def _number(text: str) -> float:

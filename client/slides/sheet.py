@@ -16,6 +16,7 @@ from client.slides.cutting import SlideParts
 from client.slides.filters import TileVerdict
 from client.slides.journal import GridPlace, SlideJournal
 from client.slides.png import lossless_png
+from client.slides.shrinking import averaged
 from model.pictures import UnreadablePicture, open_picture
 from privacy.files import write_private
 
@@ -45,7 +46,7 @@ def slide_strip(name: str, parts: SlideParts, journal: SlideJournal) -> Image.Im
     left = _GAP + _SIDE + _GAP
     for verdict in TileVerdict:
         for place in _shown(journal, verdict):
-            tile = parts.slide.preview(parts.grid, place, _SIDE)
+            tile = averaged(parts.slide.region(parts.grid, place), _SIDE)
             ImageDraw.Draw(tile).rectangle(
                 (0, 0, _SIDE - 1, _SIDE - 1), outline=_COLOURS[verdict], width=4
             )

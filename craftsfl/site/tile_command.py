@@ -88,6 +88,8 @@ def _told(out: Path, done: TilingSummary) -> str:
         lines.append(
             f"Left out: {len(done.left_out)} rows or slides. The reasons: {out / 'quarantine.csv'}"
         )
+    if done.unnamed:
+        lines.append(f"In no row of the table, so not cut: {done.unnamed} files.")
     if done.unlisted:
         lines.append(
             "No longer in the table of slides, so no longer in metadata.csv; their folders can be "

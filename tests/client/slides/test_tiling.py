@@ -282,7 +282,7 @@ def test_broken_slides_are_left_out_with_a_reason_and_the_run_goes_on(slides: Pa
         "damaged.tif": "cannot be read",
         "silent.tif": "--slide-mpp 0.25",
         "screen.tif": "--slide-mpp 0.25",
-        "glass.tif": "no tile has enough tissue",
+        "glass.tif": "nothing on it is darker than glass",
         "shared.tif": "listed for several patients",
         "pipe.tif": "not a regular file",
         "missing.tif": "the file is missing",

@@ -28,6 +28,7 @@ def slides(tmp_path: Path) -> Path:
 
 def test_it_tells_what_there_is_and_where_to_look(slides: Path, tmp_path: Path) -> None:
     out = tmp_path / "tiles"
+    (slides / "canary-other.svs").touch()
     result = CliRunner().invoke(app, ["site", "tile", str(slides), str(out), "--size", "64"])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
@@ -35,7 +36,8 @@ def test_it_tells_what_there_is_and_where_to_look(slides: Path, tmp_path: Path) 
     assert lines[0].startswith(f"{out / 'metadata.csv'}: {count} tiles of 1 slides, 1 patients.")
     assert str(out / "contact-sheet-1.png") in lines[1]
     assert lines[2] == f"Left out: 1 rows or slides. The reasons: {out / 'quarantine.csv'}"
-    assert lines[3] == f'Next: folder = "{out}" under [data] of site.toml.'
+    assert lines[3] == "In no row of the table, so not cut: 1 files."
+    assert lines[4] == f'Next: folder = "{out}" under [data] of site.toml.'
     assert "canary" not in result.output
 
 
