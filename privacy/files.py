@@ -31,7 +31,7 @@ from typing import BinaryIO, Final
 from privacy.errors import ConfigError, CraftsflError
 
 PRIVATE: Final = 0o600
-PUBLIC: Final = 0o666  # less the umask
+PUBLIC: Final = 0o644  # less the umask: nobody else ever writes
 _OTHERS: Final = 0o077
 _OTHERS_WRITE: Final = 0o022
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -8,13 +8,15 @@ With two users, whether the second can reach what belongs to the first is tried 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import pwd
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from client.agent.apart import HOW, one_users_airlock, private_paths
 from client.settings import SiteSettings
 from craftsfl.processes.accounts import ROOT, SystemAccount, find_account
+from craftsfl.site.whose import ENTERED, gateway_lacks, lacking
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, DeploymentError, PolicyError
 
@@ -43,7 +45,7 @@ def two_users(site: SiteSettings, *, make: bool = True) -> Users:
 
     Makes their socket's folder, unless `make` is false. Raises `PolicyError` if nothing would
     separate the coordinator's code from the patients' data, `ConfigError` for users and sockets
-    that cannot work.
+    that cannot work, `DeploymentError` where the gateway's user cannot reach what it needs.
     """
     node = site.gateway
     if os.geteuid() != ROOT or node is None or site.agent.user is None or node.user is None:
@@ -63,7 +65,9 @@ def two_users(site: SiteSettings, *, make: bool = True) -> Users:
     check_shared_socket(site)
     if make:
         _make_meeting_place(meeting_place(site), users)
-    check_unreachable(_as_user(users.gateway, site), users.gateway.name)
+    check_unreachable(_tried_by(users.gateway, lambda: reachable(site)), users.gateway.name)
+    if lacks := _tried_by(users.gateway, lambda: gateway_lacks(node)):
+        raise lacking(node, lacks, users.gateway.name)
     return users
 
 
@@ -83,6 +87,8 @@ def check_gateway(site: SiteSettings) -> str | None:
         return one_users_airlock(site)
     check_shared_socket(site)
     check_unreachable(reachable(site), "this user")
+    if site.gateway is not None and (lacks := gateway_lacks(site.gateway)):
+        raise lacking(site.gateway, lacks, _own_name())
     return None
 
 
@@ -99,7 +105,7 @@ def check_unreachable(found: Sequence[Path | str], user: str) -> None:
         raise PolicyError(
             f"The gateway's user ({user}) can reach what only the agent may: "
             f"{', '.join(map(str, found))}.",
-            f"Remove permissions (chmod -R o-rwx,g-rwx, or a group without that user). {HOW}",
+            f"chmod -R go-rwx {' '.join(map(str, found))}; or a group without that user.",
         )
 
 
@@ -134,22 +140,22 @@ def _make_meeting_place(socket: Path, users: Users) -> None:
     try:
         folder.mkdir(mode=0o700)
         os.chown(folder, users.agent.uid, users.gateway.gid)
-        folder.chmod(0o2750)
+        folder.chmod(ENTERED)
     except OSError as error:
         raise DeploymentError(
             f"{folder} cannot be created: {error.strerror}.", "Create it."
         ) from None
 
 
-def _as_user(account: SystemAccount, site: SiteSettings) -> list[str]:
-    """What `reachable` finds as another user: in a child process, since there is no way back."""
+def _tried_by(account: SystemAccount, look: Callable[[], Sequence[Path]]) -> list[Path]:
+    """What `look` finds as another user: in a child process, since there is no way back."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         status = 1
         try:
             account.become()
-            os.write(write, b"\0".join(os.fsencode(path) for path in reachable(site)))
+            os.write(write, b"\0".join(os.fsencode(path) for path in look()))
             status = 0
         finally:
             os._exit(status)
@@ -158,7 +164,14 @@ def _as_user(account: SystemAccount, site: SiteSettings) -> list[str]:
         found = stream.read()
     if os.waitpid(child, 0)[1] != 0:
         raise DeploymentError(f"This process cannot become {account.name}.", "Start it as root.")
-    return [os.fsdecode(path) for path in found.split(b"\0") if path]
+    return [Path(os.fsdecode(path)) for path in found.split(b"\0") if path]
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # in a container
+        return str(os.geteuid())
 
 
 def _owner(path: Path) -> int | None:
