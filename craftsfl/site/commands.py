@@ -159,6 +159,15 @@ def site_recover_ledger(
             help="The only reason for this command; never use it to save work.",
         ),
     ] = False,
+    seen: Annotated[
+        int | None,
+        typer.Option(
+            "--others-have-seen",
+            help="There is a copy, but an older one: so many records the consortium's log holds, "
+            "as the agent's log says. Join the newest study first.",
+            min=1,
+        ),
+    ] = None,
 ) -> None:
     """Start a new ledger to replace a lost one; whatever is known to be spent stays spent."""
     from craftsfl.site.ledger import recovery_report
@@ -170,7 +179,7 @@ def site_recover_ledger(
             "Restore the latest backup of the whole state folder instead. Only if there is none, "
             "repeat this with --no-copy-of-the-ledger-is-left.",
         )
-    typer.echo(recovery_report(settings))
+    typer.echo(recovery_report(settings, seen))
 
 
 @app.command("accept-ledger")
