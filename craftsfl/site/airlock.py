@@ -11,12 +11,13 @@ import os
 import pwd
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from client.agent.apart import HOW, one_users_airlock, private_paths
 from client.settings import SiteSettings
 from craftsfl.processes.accounts import ROOT, SystemAccount, find_account
-from craftsfl.site.whose import ENTERED, gateway_lacks, lacking
+from craftsfl.site.whose import ENTERED, NeededPath, gateway_lacks, lacking, shut
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, DeploymentError, PolicyError
 
@@ -68,6 +69,7 @@ def two_users(site: SiteSettings, *, make: bool = True) -> Users:
     check_unreachable(_tried_by(users.gateway, lambda: reachable(site)), users.gateway.name)
     if lacks := _tried_by(users.gateway, lambda: gateway_lacks(node)):
         raise lacking(node, lacks, users.gateway.name)
+    _check_meeting_place(meeting_place(site).parent, users)
     return users
 
 
@@ -145,6 +147,23 @@ def _make_meeting_place(socket: Path, users: Users) -> None:
         raise DeploymentError(
             f"{folder} cannot be created: {error.strerror}.", "Create it."
         ) from None
+
+
+def _check_meeting_place(folder: Path, users: Users) -> None:
+    """Raise `DeploymentError` unless the agent may listen in a folder that is there, and the
+    gateway enter it.
+    """
+    if not folder.exists():
+        return
+    for account, rights in ((users.agent, os.W_OK | os.X_OK), (users.gateway, os.X_OK)):
+        need = NeededPath(folder, rights)
+        if _tried_by(account, partial(shut, need)):
+            raise DeploymentError(
+                f"{folder}, where agent and gateway meet, is not as two users need it: "
+                f"{account.name} has too few rights.",
+                f"As root: chown {users.agent.name}:{users.gateway.name} {folder}; chmod 2750 "
+                f"{folder}; or remove it, and site serve makes it.",
+            )
 
 
 def _tried_by(account: SystemAccount, look: Callable[[], Sequence[Path]]) -> list[Path]:

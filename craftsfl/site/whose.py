@@ -56,6 +56,11 @@ class NeededPath:
         return False
 
 
+def shut(*needs: NeededPath) -> list[Path]:
+    """Which of them are there, or may be, and this process's user cannot reach."""
+    return [n.path for n in needs if not (n.admitted(os.access) or n.is_absent())]
+
+
 def gateways_needs(node: GatewaySettings) -> tuple[NeededPath, ...]:
     """What the gateway cannot begin without."""
     authority = [NeededPath(node.root_certificates, os.R_OK)] if node.root_certificates else []
@@ -63,9 +68,8 @@ def gateways_needs(node: GatewaySettings) -> tuple[NeededPath, ...]:
 
 
 def gateway_lacks(node: GatewaySettings) -> list[Path]:
-    """Which of them are there, or may be, and this process's user cannot reach."""
-    needs = gateways_needs(node)
-    return [n.path for n in needs if not (n.admitted(os.access) or n.is_absent())]
+    """Which of them this process's user cannot reach."""
+    return shut(*gateways_needs(node))
 
 
 def lacking(node: GatewaySettings, found: Sequence[Path], gateway: str) -> DeploymentError:

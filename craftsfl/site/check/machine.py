@@ -99,7 +99,9 @@ def check_socket(site: SiteSettings) -> Iterator[Checked]:
     elif not os.access(_existing(socket.parent), os.W_OK | os.X_OK) and not _is_socket(socket):
         words = f"This user may not make {socket}."
         yield Finding(
-            CheckId.SOCKET, words, "Check the folder's owner; run this as the agent's user."
+            CheckId.SOCKET,
+            words,
+            "The folder has to be the agent's user's, with a group of the gateway's and mode 2750.",
         )
     else:
         yield Fact("socket", f"{socket}, mode {site.agent.socket_mode}")

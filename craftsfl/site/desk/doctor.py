@@ -21,6 +21,7 @@ from rich.table import Table
 from client.agent.own_ledger import read_own_ledger
 from client.agent.requests import RequestsRead
 from client.agent.state import StateFolder, lock_is_held
+from client.patients.lines import KEY
 from client.settings import SiteSettings, load_site
 from craftsfl.site.check.catalogue import level_of
 from craftsfl.site.check.command import airlock_for_root, check_site
@@ -131,7 +132,9 @@ def kept_files(settings: SiteSettings) -> tuple[KeptFile, ...]:
         KeptFile(state.ledger, "what the patients' budget was charged with", False),
         KeptFile(state.ledger_key, "what signs the ledger and the log of requests", False),
         KeptFile(state.patients, "the register of patients, who withdrew among them", False),
+        KeptFile(state.path / KEY, "what hides patients' names in the register", False),
         KeptFile(state.witness, "the others' ledgers, as last seen", False),
+        KeptFile(state.log, "what this site has cosigned of the consortium's log", False),
         KeptFile(state.requests, "the log of requests", False),
         KeptFile(state.wish, "whether this site has paused or left", False),
         *(KeptFile(each.key, "the gateway's key", False) for each in home),

@@ -159,6 +159,19 @@ def _within(path: Path, account: SystemAccount, rights: int) -> bool:
 
 
 @needs_users
+def test_a_socket_folder_of_the_wrong_owner_is_refused_before_anything_starts() -> None:
+    with made() as site:
+        two_users(site)
+        folder = site.agent.socket.parent if site.agent.socket else Path()
+        for owner, mode in ((0, 0o755), (find_account(AGENT).uid, 0o700)):
+            os.chown(folder, owner, 0)
+            folder.chmod(mode)
+            with pytest.raises(DeploymentError, match="where agent and gateway meet") as caught:
+                two_users(site)
+            assert f"chown {AGENT}:{NODE} {folder}" in caught.value.hint
+
+
+@needs_users
 def test_what_root_types_is_done_as_the_agents_user() -> None:
     with made() as site:
         file = site.policy.parent / "site.toml"
