@@ -106,7 +106,8 @@ def recover_ledger(settings: SiteSettings, seen: SeenByOthers | None = None) -> 
         if view is None:
             notes = [note for note in (kept.marked.note, kept.noted, readable) if note]
             if seen is not None:
-                notes = [replace(note, running=seen.dearest) for note in notes]
+                newer = [readable] if readable else notes
+                notes = [replace(note, running=seen.dearest) for note in newer]
             heads = [*kept.heads().values(), *(note.head for note in notes)]
             newest = _newest(heads)
             inherited = _known_to_be_spent(notes, [*heads, *_beyond(newest, seen)])
@@ -182,7 +183,10 @@ def _readable(state: StateFolder, settings: SiteSettings, seen: SeenByOthers | N
     if view is not None and not state.ledger_key.exists():
         return Note.of(view.head(), view.entries(), None)
     if view is not None and seen is not None and view.head().sequence + 1 < seen.records:
-        return Note.of(view.head(), view.entries(), seen.dearest)
+        # An agent that was started with the copy has added records of its own: others may hold
+        # charges under their numbers. So from the newest attempt on, nothing is taken for known.
+        last = max((entry.sequence for entry in view.entries()), default=0)
+        return Note.of(replace(view.head(), sequence=last), view.entries(), seen.dearest)
     raise LedgerError(
         f"There is nothing to recover: {'no ledger was lost' if view is None else view.head()}.",
         "Start the agent; what the ledger says is spent stays spent.",

@@ -17,17 +17,22 @@ def as_agents_user(settings: Path) -> Path:
     path as it is reached from anywhere. Raises `ConfigError`.
     """
     import os
+    from contextlib import suppress
 
     if os.geteuid() != 0:
         return settings
+    from client.agent.own_ledger import read_passphrase_ahead
     from client.settings import load_site
     from craftsfl.processes.accounts import find_account
     from privacy.errors import ConfigError
 
-    user = load_site(settings).agent.user
+    site = load_site(settings)
+    user, own = site.agent.user, site.identity
     if user is None:
         return settings
     found = settings.absolute()
+    with suppress(ConfigError):  # whoever needs it says so
+        read_passphrase_ahead(None if own is None else own.passphrase_file)
     find_account(user).become()
     if not os.access(found, os.R_OK):
         raise ConfigError(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from client.agent.own_ledger import passphrase
 from client.settings import SiteSettings, load_site
 from craftsfl.processes.accounts import SystemAccount, find_account
 from craftsfl.site.airlock import reachable, two_users
@@ -182,6 +183,19 @@ def test_what_root_types_is_done_as_the_agents_user() -> None:
         os.chown(site.policy.parent, 0, 0)
         refused = attempt(0, lambda: as_agents_user(file))
         assert isinstance(refused, ConfigError) and f"run as {AGENT}" in refused.message
+
+
+@needs_users
+def test_a_passphrase_that_is_roots_alone_is_read_before_root_becomes_another() -> None:
+    with made() as site:
+        file, secret = site.policy.parent / "site.toml", site.policy.parent.parent / "passphrase"
+        secret.write_text("correct horse\n")
+        secret.chmod(0o600)
+        key = 'roster = "roster.cfl"'
+        file.write_text(file.read_text().replace(key, f'{key}\npassphrase_file = "{secret}"'))
+        refused = attempt(find_account(AGENT).uid, lambda: passphrase(secret))
+        assert isinstance(refused, ConfigError)
+        assert attempt(0, lambda: (as_agents_user(file), passphrase(secret)))[1] == b"correct horse"
 
 
 @needs_users
