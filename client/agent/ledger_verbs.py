@@ -250,7 +250,7 @@ def _set_aside(state: StateFolder) -> None:
         )
         folder.mkdir(mode=0o700)
         files = [state.ledger.with_name(state.ledger.name + end) for end in _LEDGER_FILES]
-        for file in (*files, state.ledger_key):
+        for file in (*files, state.ledger_key, state.requests):  # the old key has signed that too
             if file.exists():
                 file.rename(folder / file.name)
     except OSError as error:

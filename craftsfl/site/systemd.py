@@ -221,8 +221,8 @@ def write_units(site_toml: Path, folder: Path, program: Path) -> str:
     return (
         f"Written: {', '.join(map(str, files))}.\n{verified(files)}\n{_absent(settings)}"
         f"Next, as root: cp {shlex.join(map(str, files))} /etc/systemd/system/, systemctl "
-        f"daemon-reload, systemctl enable --now {AGENT_UNIT} {GATEWAY_UNIT}. Then, as the agent's "
-        f"user: craftsfl site check {shlex.quote(str(site_toml))}"
+        f"daemon-reload, systemctl enable --now {AGENT_UNIT} {GATEWAY_UNIT}. Then: "
+        f"craftsfl site check {shlex.quote(str(site_toml))}"
     )
 
 

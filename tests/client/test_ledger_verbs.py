@@ -139,12 +139,16 @@ def test_a_successor_of_the_newest_copy_that_is_older_than_what_others_saw(tmp_p
     for known in (1, present):  # nobody has seen more than there is
         with pytest.raises(LedgerError, match="nothing to recover"):
             recover_ledger(settings, SeenByOthers(known, CHARGE))
+    hospital.state.requests.write_bytes(b"signed with the lost ledger's key")
     hospital.spend()  # an agent was started with it, and wrote its own records
     hospital.spend()
     done = recover_ledger(settings, SeenByOthers(records, CHARGE))
     view = read_own_ledger(hospital.state, settings)
     assert view is not None and view.head().ledger != lost.head().ledger
     assert spent_by(view) >= spent_by(lost) and len(done.inherited) <= 4
+    aside = {file.name for file in (hospital.state.path / "lost-1").iterdir()}
+    assert {"ledger.sqlite", "ledger.key", "requests.log"} <= aside
+    assert not hospital.state.requests.exists()
     with pytest.raises(LedgerError, match="nothing to recover"):
         recover_ledger(settings)
 

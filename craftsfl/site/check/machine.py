@@ -15,6 +15,7 @@ from typing import Final
 
 from client.agent.apart import one_users_airlock, private_paths
 from client.agent.isolation import NetworkAccess
+from client.agent.own_ledger import passphrase
 from client.settings import GatewaySettings, Policy, SiteSettings
 from craftsfl.processes.accounts import ROOT, SystemAccount, find_account
 from craftsfl.site.airlock import check_shared_socket, check_unreachable, two_users
@@ -64,15 +65,16 @@ def check_private_files(site: SiteSettings) -> Iterator[Checked]:
         yield Finding(CheckId.PRIVATE_FILES, words, "Restore it from its backup.")
     if own is None:
         return
-    for file in (own.key, own.passphrase_file):
-        if file is None:
-            continue
-        try:
-            read_secret(file, _LARGEST_KEY)
-        except OSError as error:
-            cure = LOST_KEY if isinstance(error, FileNotFoundError) else ""
-            words = f"{file}: {error.strerror}."
-            yield Finding(CheckId.PRIVATE_FILES, words, hint_for(error, cure))
+    try:
+        read_secret(own.key, _LARGEST_KEY)
+    except OSError as error:
+        cure = LOST_KEY if isinstance(error, FileNotFoundError) else ""
+        words = f"{own.key}: {error.strerror}."
+        yield Finding(CheckId.PRIVATE_FILES, words, hint_for(error, cure))
+    try:
+        passphrase(own.passphrase_file)  # root may have read it, if it is root's alone
+    except CraftsflError as error:
+        yield Finding(CheckId.PRIVATE_FILES, error.message, error.hint)
     try:
         Marker(own.key).read()
     except CraftsflError as error:
