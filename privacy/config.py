@@ -75,18 +75,20 @@ def load_toml(path: Path, model: type[_Settings]) -> _Settings:
         text = path.read_text("utf-8")
         values = read_toml(text)
     except FileNotFoundError:
-        raise ConfigError(
+        raise UnreadableFileError(
             f"{path} does not exist.", "Check the path.", id=ErrorId.SETTINGS_MISSING
         ) from None
     except IsADirectoryError:
-        raise ConfigError(f"{path} is a folder.", "Name the file in it.") from None
+        raise UnreadableFileError(f"{path} is a folder.", "Name the file in it.") from None
     except PermissionError:
-        raise ConfigError(
+        raise UnreadableFileError(
             f"{path} cannot be read: this user may not.",
             "Run this as the user to whom it belongs (ls -l names that one).",
         ) from None
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
+        raise UnreadableFileError(
+            f"{path} cannot be read: {error.strerror}.", "Check the path."
+        ) from None
     except RecursionError:
         raise ConfigError(f"{path} nests its values too deeply.", "Correct it.") from None
     except UnicodeDecodeError:
@@ -104,6 +106,10 @@ def load_toml(path: Path, model: type[_Settings]) -> _Settings:
     except ConfigError:
         _check_kind(path, values, model)
         raise
+
+
+class UnreadableFileError(ConfigError):
+    """Nothing of the file was seen: it is not there, or not for this user."""
 
 
 class OtherFileError(ConfigError):

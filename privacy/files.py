@@ -7,7 +7,7 @@ Guarantees, each with a test:
   returns. Where anything fails, `path` is as it was and nothing is left behind.
 - New files are created exclusively, so what somebody planted under a name, a symbolic link above
   all, is neither followed nor written to; a link at `path` itself is replaced, not followed.
-- A private file has mode 0600 from its first moment, under any umask.
+- A private file has mode 0600 from its first moment, under any umask; a public one 0644 at most.
 - What is read, changed in place, appended to or locked is a regular file, not a link, a pipe or a
   device. What is read or changed in place also belongs to this user or to root (root itself may
   work on anybody's), cannot be written by others and is not too large; a secret cannot be read
@@ -31,7 +31,7 @@ from typing import BinaryIO, Final
 from privacy.errors import ConfigError, CraftsflError
 
 PRIVATE: Final = 0o600
-PUBLIC: Final = 0o666  # less the umask
+PUBLIC: Final = 0o644  # less the umask: nobody else ever writes
 _OTHERS: Final = 0o077
 _OTHERS_WRITE: Final = 0o022
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +56,17 @@ class RecoveredLedger:
     inherited: tuple[Charge, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class SeenByOthers:
+    """Where the newest copy is older than what others have seen: how many `records` that was.
+
+    Each later charge counts as `dearest`: no study since the copy was made may have charged more.
+    """
+
+    records: int
+    dearest: Charge
+
+
 def migrate_ledger(settings: SiteSettings, *, first: bool = False) -> MigratedLedger:
     """Bind the ledger in the state folder to the site's identity, and mark it next to the key.
 
@@ -80,21 +91,26 @@ def migrate_ledger(settings: SiteSettings, *, first: bool = False) -> MigratedLe
         return MigratedLedger(None, None)
 
 
-def recover_ledger(settings: SiteSettings) -> RecoveredLedger:
+def recover_ledger(settings: SiteSettings, seen: SeenByOthers | None = None) -> RecoveredLedger:
     """Begin a ledger in place of a lost one, with everything that is known to be spent.
 
     The new ledger charges what marker and patients' register say that the lost one had charged, and
-    counts every later record as a charge too. The old files are kept in a folder `lost-N`. Raises
-    `LedgerError` if the ledger is whole, and if nothing is known.
+    counts every later record as a charge too, also those that only others have `seen`. The old
+    files are kept in a folder `lost-N`. Raises `LedgerError` if the ledger is whole and nobody has
+    seen more of it, and if nothing is known.
     """
     with _alone(settings) as (state, own):
         kept = kept_of(state, own, marker_may_be_missing=True)
-        readable = _without_its_key(state, settings)
+        readable = _readable(state, settings, seen)
         view = _begun_before(state, settings.name, own, kept.marked)
         if view is None:
             notes = [note for note in (kept.marked.note, kept.noted, readable) if note]
+            if seen is not None:
+                newer = [readable] if readable else notes
+                notes = [replace(note, running=seen.dearest) for note in newer]
             heads = [*kept.heads().values(), *(note.head for note in notes)]
-            newest, inherited = _newest(heads), _known_to_be_spent(notes, heads)
+            newest = _newest(heads)
+            inherited = _known_to_be_spent(notes, [*heads, *_beyond(newest, seen)])
             _set_aside(state)
             key = load_or_make_key(state.ledger_key, ledger=state.ledger)
             anchors = Anchors(own.identity, replaced=newest.checkpoint, inherited=inherited)
@@ -149,7 +165,13 @@ def _copy(ledger: Path, backup: Path, head: Head) -> None:
         write_private(backup, data)
 
 
-def _without_its_key(state: StateFolder, settings: SiteSettings) -> Note | None:
+def _beyond(newest: Head, seen: SeenByOthers | None) -> Iterator[Head]:
+    """How far the ledger had come for the others; of this head nothing counts but its number."""
+    if seen is not None and seen.records - 1 > newest.sequence:
+        yield replace(newest, sequence=seen.records - 1)
+
+
+def _readable(state: StateFolder, settings: SiteSettings, seen: SeenByOthers | None) -> Note | None:
     """A note on a ledger that is whole but cannot be continued; None for one that is not whole.
 
     Raises `LedgerError` if there is nothing to recover.
@@ -160,6 +182,11 @@ def _without_its_key(state: StateFolder, settings: SiteSettings) -> Note | None:
         return None  # that is why recovery was asked for
     if view is not None and not state.ledger_key.exists():
         return Note.of(view.head(), view.entries(), None)
+    if view is not None and seen is not None and view.head().sequence + 1 < seen.records:
+        # An agent that was started with the copy has added records of its own: others may hold
+        # charges under their numbers. So from the newest attempt on, nothing is taken for known.
+        last = max((entry.sequence for entry in view.entries()), default=0)
+        return Note.of(replace(view.head(), sequence=last), view.entries(), seen.dearest)
     raise LedgerError(
         f"There is nothing to recover: {'no ledger was lost' if view is None else view.head()}.",
         "Start the agent; what the ledger says is spent stays spent.",
@@ -223,7 +250,7 @@ def _set_aside(state: StateFolder) -> None:
         )
         folder.mkdir(mode=0o700)
         files = [state.ledger.with_name(state.ledger.name + end) for end in _LEDGER_FILES]
-        for file in (*files, state.ledger_key):
+        for file in (*files, state.ledger_key, state.requests):  # the old key has signed that too
             if file.exists():
                 file.rename(folder / file.name)
     except OSError as error:

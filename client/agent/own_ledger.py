@@ -41,6 +41,7 @@ from privacy.study.manifest import Study
 
 CREDENTIAL: Final = "craftsfl-passphrase"  # its name in the agent's unit
 _LARGEST_PASSPHRASE: Final = 4096  # bytes
+_read_ahead: dict[Path, bytes] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,22 @@ def passphrase(file: Path | None) -> bytes | None:
     """
     if file is None:
         return None
+    if file in _read_ahead:
+        return _read_ahead[file]
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     credential = None if folder is None else Path(folder) / CREDENTIAL
     data = _loaded(credential) if credential is not None and credential.exists() else None
     return (data or read_key_file(file)).split(b"\n", 1)[0].rstrip(b"\r")
+
+
+def read_passphrase_ahead(file: Path | None) -> None:
+    """Read it now, for when this process is a user who may not: a unit's file may be root's alone.
+
+    Raises `ConfigError`.
+    """
+    words = passphrase(file)
+    if file is not None and words is not None:
+        _read_ahead[file] = words
 
 
 def _loaded(credential: Path) -> bytes:

@@ -302,5 +302,7 @@ def _bind(server: grpc.Server, path: Path, mode: int) -> None:
 
 def _cannot_listen(path: Path, why: str | None) -> DeploymentError:
     return DeploymentError(
-        f"The agent cannot listen on {path}: {why}.", "Check the folder and its permissions."
+        f"The agent cannot listen on {path}: {why}.",
+        "The folder has to be this user's, with a group of the gateway's and mode 2750. Remove a "
+        "socket in it that is another user's.",
     )

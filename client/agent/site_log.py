@@ -48,6 +48,11 @@ from privacy.wire.sealed import SealedStep
 
 _log = logging.getLogger("craftsfl.agent")
 _NONE = (0, bytes(32))
+_NO_NEWER_COPY = (
+    "The log holds %d records of this site's ledger, and the ledger here has %d. Only if no newer "
+    "copy of it is left: craftsfl site recover-ledger site.toml --no-copy-of-the-ledger-is-left "
+    "--others-have-seen %d (docs/hospital.md, Backups)."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,7 @@ class SiteLog:
         self._own = roster.site_of(identity.public) or 0
         self._ledger, self._witness, self._memory = ledger, witness, memory
         self._clock = clock
+        self._held = 0  # records of the own ledger in the log that was shown last
         self._covered = 0  # records of the own ledger under what this process has cosigned
         self._session = 0  # how long the ledger was when the session's number was in it
         self._head: TreeHead | None = None  # of the step under way
@@ -171,7 +177,9 @@ class SiteLog:
     def _seen(self, news: LogNews) -> _Seen:
         """What follows from `news`; `Refused` where this site cannot cosign it."""
         last, chain = self._memory.last(self._rules.origin), self._ledger.chain()
-        own = check_own_row(news.table.rows.get(self._identity.public), chain, self._own)
+        row = news.table.rows.get(self._identity.public)
+        self._held = 0 if row is None else row.length
+        own = check_own_row(row, chain, self._own)
         check_continues(news, None if last is None else last.head)
         before = type(news.table)() if last is None else last.table
         newer = newer_rows(
@@ -235,6 +243,8 @@ class SiteLog:
         if refused.check is not self._said:
             self._said = refused.check
             _log.error("The consortium's log: %s", explain_check(refused.check))
+            if refused.check is Check.LOG_OWN_OLDER:
+                _log.error(_NO_NEWER_COPY, self._held, len(self._ledger.chain()), self._held)
         return refused
 
 

@@ -29,8 +29,14 @@ def run_as(user: str, log: Path, argv: list[str]) -> None:
     with contextlib.suppress(OSError):  # not every system has it
         forbid_new_privileges()
     os.chdir("/")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    output = open_to_append(log)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        output = open_to_append(log)
+    except OSError as error:
+        sys.exit(
+            f"{user} cannot write its log {log}: {error.strerror}. Check whose the folder is "
+            "(docs/hospital.md, Install), and the disk's free space."
+        )
     for stream in (1, 2):
         os.dup2(output, stream)
     os.close(output)

@@ -8,13 +8,16 @@ With two users, whether the second can reach what belongs to the first is tried 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import pwd
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from client.agent.apart import HOW, one_users_airlock, private_paths
 from client.settings import SiteSettings
 from craftsfl.processes.accounts import ROOT, SystemAccount, find_account
+from craftsfl.site.whose import ENTERED, NeededPath, gateway_lacks, lacking, shut
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, DeploymentError, PolicyError
 
@@ -43,7 +46,7 @@ def two_users(site: SiteSettings, *, make: bool = True) -> Users:
 
     Makes their socket's folder, unless `make` is false. Raises `PolicyError` if nothing would
     separate the coordinator's code from the patients' data, `ConfigError` for users and sockets
-    that cannot work.
+    that cannot work, `DeploymentError` where the gateway's user cannot reach what it needs.
     """
     node = site.gateway
     if os.geteuid() != ROOT or node is None or site.agent.user is None or node.user is None:
@@ -63,7 +66,10 @@ def two_users(site: SiteSettings, *, make: bool = True) -> Users:
     check_shared_socket(site)
     if make:
         _make_meeting_place(meeting_place(site), users)
-    check_unreachable(_as_user(users.gateway, site), users.gateway.name)
+    check_unreachable(_tried_by(users.gateway, lambda: reachable(site)), users.gateway.name)
+    if lacks := _tried_by(users.gateway, lambda: gateway_lacks(node)):
+        raise lacking(node, lacks, users.gateway.name)
+    _check_meeting_place(meeting_place(site).parent, users)
     return users
 
 
@@ -83,6 +89,8 @@ def check_gateway(site: SiteSettings) -> str | None:
         return one_users_airlock(site)
     check_shared_socket(site)
     check_unreachable(reachable(site), "this user")
+    if site.gateway is not None and (lacks := gateway_lacks(site.gateway)):
+        raise lacking(site.gateway, lacks, _own_name())
     return None
 
 
@@ -99,7 +107,7 @@ def check_unreachable(found: Sequence[Path | str], user: str) -> None:
         raise PolicyError(
             f"The gateway's user ({user}) can reach what only the agent may: "
             f"{', '.join(map(str, found))}.",
-            f"Remove permissions (chmod -R o-rwx,g-rwx, or a group without that user). {HOW}",
+            f"chmod -R go-rwx {' '.join(map(str, found))}; or a group without that user.",
         )
 
 
@@ -134,22 +142,39 @@ def _make_meeting_place(socket: Path, users: Users) -> None:
     try:
         folder.mkdir(mode=0o700)
         os.chown(folder, users.agent.uid, users.gateway.gid)
-        folder.chmod(0o2750)
+        folder.chmod(ENTERED)
     except OSError as error:
         raise DeploymentError(
             f"{folder} cannot be created: {error.strerror}.", "Create it."
         ) from None
 
 
-def _as_user(account: SystemAccount, site: SiteSettings) -> list[str]:
-    """What `reachable` finds as another user: in a child process, since there is no way back."""
+def _check_meeting_place(folder: Path, users: Users) -> None:
+    """Raise `DeploymentError` unless the agent may listen in a folder that is there, and the
+    gateway enter it.
+    """
+    if not folder.exists():
+        return
+    for account, rights in ((users.agent, os.W_OK | os.X_OK), (users.gateway, os.X_OK)):
+        need = NeededPath(folder, rights)
+        if _tried_by(account, partial(shut, need)):
+            raise DeploymentError(
+                f"{folder}, where agent and gateway meet, is not as two users need it: "
+                f"{account.name} has too few rights.",
+                f"As root: chown {users.agent.name}:{users.gateway.name} {folder}; chmod 2750 "
+                f"{folder}; or remove it, and site serve makes it.",
+            )
+
+
+def _tried_by(account: SystemAccount, look: Callable[[], Sequence[Path]]) -> list[Path]:
+    """What `look` finds as another user: in a child process, since there is no way back."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         status = 1
         try:
             account.become()
-            os.write(write, b"\0".join(os.fsencode(path) for path in reachable(site)))
+            os.write(write, b"\0".join(os.fsencode(path) for path in look()))
             status = 0
         finally:
             os._exit(status)
@@ -158,7 +183,14 @@ def _as_user(account: SystemAccount, site: SiteSettings) -> list[str]:
         found = stream.read()
     if os.waitpid(child, 0)[1] != 0:
         raise DeploymentError(f"This process cannot become {account.name}.", "Start it as root.")
-    return [os.fsdecode(path) for path in found.split(b"\0") if path]
+    return [Path(os.fsdecode(path)) for path in found.split(b"\0") if path]
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # in a container
+        return str(os.geteuid())
 
 
 def _owner(path: Path) -> int | None:

@@ -22,6 +22,7 @@ from craftsfl.site.desk_commands import (
 from craftsfl.site.joining.commands import site_card, site_init, site_join
 from craftsfl.site.memorisation.command import site_memorisation
 from craftsfl.site.person_commands import PatientId, site_merge, site_separate, site_suspicions
+from craftsfl.site.site_file import SiteFile
 from craftsfl.site.tile_command import site_tile
 
 _ONE_USER = "--one-user-no-airlock"
@@ -80,7 +81,7 @@ def site_serve(
 
 @app.command("withdraw")
 def site_withdraw(
-    settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
+    settings: SiteFile,
     patient: PatientId = None,
     ahead: Annotated[
         bool, typer.Option("--ahead", help="No agent has read this patient's tiles here yet.")
@@ -115,7 +116,7 @@ def site_withdraw(
 
 @app.command("restore")
 def site_restore(
-    settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
+    settings: SiteFile,
     patient: PatientId = None,
 ) -> None:
     """Undo `withdraw`: the patient takes part again once the agent has been restarted."""
@@ -137,7 +138,7 @@ def _asked() -> str:
 
 @app.command("migrate-ledger")
 def site_migrate_ledger(
-    settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
+    settings: SiteFile,
     first: Annotated[
         bool, typer.Option("--first", help="This identity has never had a ledger anywhere.")
     ] = False,
@@ -150,7 +151,7 @@ def site_migrate_ledger(
 
 @app.command("recover-ledger")
 def site_recover_ledger(
-    settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
+    settings: SiteFile,
     lost: Annotated[
         bool,
         typer.Option(
@@ -158,6 +159,15 @@ def site_recover_ledger(
             help="The only reason for this command; never use it to save work.",
         ),
     ] = False,
+    seen: Annotated[
+        int | None,
+        typer.Option(
+            "--others-have-seen",
+            help="There is a copy, but an older one: so many records the consortium's log holds, "
+            "as the agent's log says. Join the newest study first.",
+            min=1,
+        ),
+    ] = None,
 ) -> None:
     """Start a new ledger to replace a lost one; whatever is known to be spent stays spent."""
     from craftsfl.site.ledger import recovery_report
@@ -169,12 +179,12 @@ def site_recover_ledger(
             "Restore the latest backup of the whole state folder instead. Only if there is none, "
             "repeat this with --no-copy-of-the-ledger-is-left.",
         )
-    typer.echo(recovery_report(settings))
+    typer.echo(recovery_report(settings, seen))
 
 
 @app.command("accept-ledger")
 def site_accept_ledger(
-    settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
+    settings: SiteFile,
     site: Annotated[str, typer.Argument(help="The other site's name in studies.")],
     ledger: Annotated[
         str, typer.Argument(help="The id of its new ledger, read out over the phone.")
@@ -188,7 +198,7 @@ def site_accept_ledger(
 
 @app.command("accept-log")
 def site_accept_log(
-    settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
+    settings: SiteFile,
     lost: Annotated[
         bool,
         typer.Option(
@@ -212,7 +222,7 @@ def site_accept_log(
 
 @app.command("budget")
 def site_budget(
-    settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
+    settings: SiteFile,
     picture: Annotated[
         Path | None,
         typer.Option(help="Draw the use of the budget over time, as an SVG or PNG file."),
@@ -249,7 +259,7 @@ app.command("card")(site_card)
 
 @app.command("hand-over")
 def site_hand_over(
-    settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
+    settings: SiteFile,
     out: Annotated[Path, typer.Option("-o", "--out", help="The file to write.")],
 ) -> None:
     """Hand the ledger and a signed word on the budget over to an auditor.

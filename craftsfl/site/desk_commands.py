@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from craftsfl.site.site_file import SiteFile
+
 _Settings = Annotated[Path, typer.Argument(help="The site's settings, site.toml.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
 
@@ -21,28 +23,28 @@ def site_status(settings: _Settings, json: _Json = False) -> None:
     show_site_status(settings, as_json=json)
 
 
-def site_pause(settings: _Settings) -> None:
+def site_pause(settings: SiteFile) -> None:
     """Begin no new attempt, also after a restart; an open one ends as ever."""
     from craftsfl.site.desk.wishes import pause
 
     typer.echo(pause(settings))
 
 
-def site_resume(settings: _Settings) -> None:
+def site_resume(settings: SiteFile) -> None:
     """Take part again, after pause or leave."""
     from craftsfl.site.desk.wishes import resume
 
     typer.echo(resume(settings))
 
 
-def site_leave(settings: _Settings) -> None:
+def site_leave(settings: SiteFile) -> None:
     """Leave the study after the open attempt, and hear what stays."""
     from craftsfl.site.desk.wishes import leave
 
     typer.echo(leave(settings))
 
 
-def site_reload(settings: _Settings) -> None:
+def site_reload(settings: SiteFile) -> None:
     """Let an edited policy.toml take effect without ending the agent.
 
     The files are checked first; with a mistake in them nothing changes.
@@ -53,7 +55,7 @@ def site_reload(settings: _Settings) -> None:
 
 
 def site_log(
-    settings: _Settings,
+    settings: SiteFile,
     last: Annotated[int, typer.Option(help="How many records, the newest.", min=1)] = 40,
     head: Annotated[
         str, typer.Option(help="A record noted earlier, NUMBER:HASH: is it still there?")

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from craftsfl.site.site_file import SiteFile
 from privacy.errors import ConfigError
 
-_Settings = Annotated[Path, typer.Argument(help="The site's settings, site.toml.")]
 PatientId = Annotated[
     str | None,
     typer.Argument(
@@ -21,7 +21,7 @@ PatientId = Annotated[
 
 
 def site_suspicions(
-    settings: _Settings,
+    settings: SiteFile,
     list_ids: Annotated[
         Path | None,
         typer.Option("--list", help="Write the ids to this new file, with mode 0600."),
@@ -53,7 +53,7 @@ def site_suspicions(
 
 
 def site_merge(
-    settings: _Settings,
+    settings: SiteFile,
     first: PatientId = None,
     second: PatientId = None,
     pairs: Annotated[
@@ -77,7 +77,7 @@ def site_merge(
         )
 
 
-def site_separate(settings: _Settings, patient: PatientId = None) -> None:
+def site_separate(settings: SiteFile, patient: PatientId = None) -> None:
     """Undo all merges of an id, from the agent's next start on."""
     from client.persons import separate
 

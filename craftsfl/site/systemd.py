@@ -29,6 +29,8 @@ AGENT_UNIT: Final = "craftsfl-agent.service"
 GATEWAY_UNIT: Final = "craftsfl-gateway.service"
 _VERIFY_SECONDS: Final = 60.0
 _ONE_WORD: Final = re.compile(r"[A-Za-z0-9_.-]+")  # systemd would read others as two folders
+# By default, five ends within ten seconds would be the last: a hospital that is gone by morning.
+_ALWAYS: Final = "StartLimitIntervalSec=0"
 _BOTH: Final = (
     "NoNewPrivileges=yes",
     "CapabilityBoundingSet=",
@@ -87,7 +89,8 @@ def units(site: ServedSite) -> dict[str, str]:
 def _agent(site: ServedSite, group: str) -> str:
     settings = site.settings
     own, user = settings.identity, settings.agent.user or ""
-    keys = [] if own is None else [own.key.parent]  # its marker is written there
+    # Written there: the key's marker, and the roster with signatures that come as messages.
+    keys = [] if own is None else [own.key.parent, own.roster.parent]
     lines = [
         f"User={user}",
         f"Group={group}",  # so that the socket belongs to the gateway's group
@@ -103,7 +106,7 @@ def _agent(site: ServedSite, group: str) -> str:
         *_credential(settings),
         *_BOTH,
     ]
-    return _unit(f"The site agent of {settings.name}: data and keys, no network", (), lines)
+    return _unit(f"The site agent of {settings.name}: data and keys, no network", [_ALWAYS], lines)
 
 
 def _gateway(site: ServedSite, user: str) -> str:
@@ -129,6 +132,7 @@ def _gateway(site: ServedSite, user: str) -> str:
         *_BOTH,
     ]
     first = (
+        _ALWAYS,
         f"After={AGENT_UNIT} network-online.target",
         f"Wants={AGENT_UNIT} network-online.target",
     )
@@ -215,10 +219,23 @@ def write_units(site_toml: Path, folder: Path, program: Path) -> str:
         ) from None
     files = [folder / name for name in texts]
     return (
-        f"Written: {', '.join(map(str, files))}.\n{verified(files)}\n"
+        f"Written: {', '.join(map(str, files))}.\n{verified(files)}\n{_absent(settings)}"
         f"Next, as root: cp {shlex.join(map(str, files))} /etc/systemd/system/, systemctl "
-        f"daemon-reload, systemctl enable --now {AGENT_UNIT} {GATEWAY_UNIT}. Then, as the agent's "
-        f"user: craftsfl site check {shlex.quote(str(site_toml))}"
+        f"daemon-reload, systemctl enable --now {AGENT_UNIT} {GATEWAY_UNIT}. Then: "
+        f"craftsfl site check {shlex.quote(str(site_toml))}"
+    )
+
+
+def _absent(settings: SiteSettings) -> str:
+    """The folders to write to that are not there: systemd would start neither unit."""
+    node = settings.gateway
+    wanted = [(settings.agent.state, settings.agent.user)]
+    wanted += [] if node is None else [(node.home, node.user)]
+    return "".join(
+        f"{path} is not there yet, and systemd demands it. As root: install -d -m 700 -o {user} "
+        f"{shlex.quote(str(path))}\n"
+        for path, user in wanted
+        if not path.exists()
     )
 
 

@@ -20,7 +20,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from privacy.config import OtherFileError, Strict, check, load_toml
+from privacy.config import OtherFileError, Strict, UnreadableFileError, check, load_toml
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, SecAggError
 from privacy.files import told_if_unwritable, write_public
@@ -115,7 +115,7 @@ def read_invitation(path: Path) -> Invitation:
     except (RefusedMessage, binascii.Error):
         raise _unusable(path, "its rosters are damaged") from None
     except ConfigError as error:
-        if error.id == ErrorId.SETTINGS_MISSING or isinstance(error, OtherFileError):
+        if isinstance(error, (OtherFileError, UnreadableFileError)):
             raise
         raise _unusable(path, error.message.removeprefix(f"{path}: ").rstrip(".")) from None
     except SecAggError as error:

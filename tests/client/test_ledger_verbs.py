@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from client.agent.ledger_verbs import migrate_ledger, recover_ledger
+from client.agent.ledger_verbs import SeenByOthers, migrate_ledger, recover_ledger
 from client.agent.own_ledger import read_own_ledger
 from client.agent.witness import WitnessFile
 from client.settings import load_site
@@ -120,6 +120,37 @@ def test_a_successor_of_a_rolled_back_ledger(tmp_path: Path) -> None:
     assert view is not None
     assert spent_by(view) >= spent
     assert (hospital.state.path / "lost-1" / "ledger.sqlite").exists()
+
+
+def test_a_successor_of_the_newest_copy_that_is_older_than_what_others_saw(tmp_path: Path) -> None:
+    """The machine died after the last backup: here all is whole, and elsewhere more is known."""
+    hospital = Hospital(tmp_path / "north")
+    hospital.spend(1)
+    copy = hospital.backup()
+    hospital.spend(2, 3)
+    lost = read_ledger(hospital.state.ledger)
+    hospital.put_back(copy, *LEDGER, MARKER)
+    for file in (hospital.state.patients, hospital.state.path / "patients.key"):
+        file.unlink(missing_ok=True)
+    settings, records = load_site(hospital.settings), lost.head().sequence + 1
+    with pytest.raises(LedgerError, match="nothing to recover"):
+        recover_ledger(settings)
+    present = read_ledger(hospital.state.ledger).head().sequence + 1
+    for known in (1, present):  # nobody has seen more than there is
+        with pytest.raises(LedgerError, match="nothing to recover"):
+            recover_ledger(settings, SeenByOthers(known, CHARGE))
+    hospital.state.requests.write_bytes(b"signed with the lost ledger's key")
+    hospital.spend()  # an agent was started with it, and wrote its own records
+    hospital.spend()
+    done = recover_ledger(settings, SeenByOthers(records, CHARGE))
+    view = read_own_ledger(hospital.state, settings)
+    assert view is not None and view.head().ledger != lost.head().ledger
+    assert spent_by(view) >= spent_by(lost) and len(done.inherited) <= 4
+    aside = {file.name for file in (hospital.state.path / "lost-1").iterdir()}
+    assert {"ledger.sqlite", "ledger.key", "requests.log"} <= aside
+    assert not hospital.state.requests.exists()
+    with pytest.raises(LedgerError, match="nothing to recover"):
+        recover_ledger(settings)
 
 
 def test_a_successor_of_a_ledger_that_went_back_to_its_beginning(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def start_supernode(folder: Path, link: SuperLink, supervisor: Supervisor) -> Pa
     public = make_supernode_key(folder / "supernode.key")
     register_node(link, public)
     home = folder / "flwr"
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     make_runtime_secret(home)
     for path in (home, home / SECRET, folder / "supernode.key"):
         os.chown(path, account.uid, account.gid)

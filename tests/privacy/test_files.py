@@ -44,7 +44,7 @@ def test_a_private_file_is_its_owners_under_any_umask(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "private").stat().st_mode) == 0o600
-    assert stat.S_IMODE((tmp_path / "public").stat().st_mode) == 0o666
+    assert stat.S_IMODE((tmp_path / "public").stat().st_mode) == 0o644  # nobody else writes
 
 
 @pytest.mark.parametrize("write", WRITERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -159,6 +160,8 @@ def test_a_state_folder_put_back_to_yesterday_is_found_before_training_and_named
         run_federation(world.federation(run=RUN + 1))
     assert world.sites.trainers[1].calls == trained  # nobody trained for it
     assert explain_check(Check.LOG_OWN_OLDER) in caplog.text
+    told = re.search(r"ledger here has (\d+)\..* --others-have-seen (\d+) \(docs", caplog.text)
+    assert told and int(told[1]) < int(told[2])  # what to type where no newer copy is left
     waiting = [event["reason"] for event in events("run-waiting")]
     assert any(f"north: {explain_check(Check.LOG_OWN_OLDER)}" in reason for reason in waiting)
 

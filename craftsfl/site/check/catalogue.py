@@ -186,7 +186,7 @@ MEANINGS: Final[Mapping[CheckId, Meaning]] = {
     ),
     CheckId.SOCKET: _fault(
         "The agent could not listen on its socket, or the gateway could not reach it.",
-        "Do what the text says; docs/hospital.md, Install, has the lines of site.toml.",
+        "Do what the text says; docs/hospital.md, Install, says whose each file and folder is.",
     ),
     CheckId.AIRLOCK: _fault(
         "Nothing would keep the gateway, which faces the network, from data and keys.",

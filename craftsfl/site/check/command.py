@@ -21,6 +21,8 @@ from client.data import load_site_data
 from client.data.imagefolder import SiteTile
 from client.data.metadata import read_rows
 from client.patients import open_patients
+from client.settings import load_site
+from craftsfl.processes.accounts import ROOT
 from craftsfl.site.check import machine, study
 from craftsfl.site.check.connection import check_connection
 from craftsfl.site.check.data import SeenData, check_data
@@ -28,6 +30,7 @@ from craftsfl.site.check.finding import Checked, CheckId, Fact, Finding
 from craftsfl.site.check.looks import Looks
 from craftsfl.site.check.pace import check_pace
 from craftsfl.site.check.report import Report, report_values, show_report
+from craftsfl.site.site_file import as_agents_user
 from craftsfl.terminal import output
 from model.cache import find_base
 from privacy.errors import CraftsflError
@@ -35,10 +38,29 @@ from privacy.errors import CraftsflError
 _Part = Callable[[Sequence[Checked]], Iterable[Checked]]
 
 
-def check_site(site_toml: Path, *, quick: bool = False) -> Report:
-    """Check the site of `site_toml`; `quick` looks at no data, no accountant and no model."""
+def check_site(
+    site_toml: Path, *, quick: bool = False, airlock: Sequence[Checked] | None = None
+) -> Report:
+    """Check the site of `site_toml`; `quick` looks at no data, no accountant and no model.
+
+    `airlock`: what root has found of it, before it became the agent's user.
+    """
     more = (lambda site: ()) if quick else thorough_checks
-    return _report(site_toml, lambda site: (*quick_checks(site, hashed=not quick), *more(site)))
+
+    def parts(site: RuledSite) -> tuple[_Part, ...]:
+        return (*quick_checks(site, hashed=not quick, airlock=airlock), *more(site))
+
+    return _report(site_toml, parts)
+
+
+def airlock_for_root(site_toml: Path) -> Sequence[Checked] | None:
+    """What only root can try, as the gateway's user; None for anybody else, or without users."""
+    if os.geteuid() != ROOT:
+        return None
+    settings = load_site(site_toml)
+    if settings.agent.user is None:
+        return None
+    return _tried(lambda _: machine.check_airlock(settings), ())
 
 
 def check_before_serving(site_toml: Path) -> Report:
@@ -61,7 +83,8 @@ def _report(site_toml: Path, parts_of: Callable[[RuledSite], Iterable[_Part]]) -
 
 def show_check(site_toml: Path, *, quick: bool, as_json: bool) -> int:
     """Print what the check of a site says; returns the exit status."""
-    report = check_site(site_toml, quick=quick)
+    airlock = airlock_for_root(site_toml)
+    report = check_site(as_agents_user(site_toml), quick=quick, airlock=airlock)
     if as_json:
         output().print_json(json.dumps(report_values(report)), highlight=False)
     else:
@@ -83,13 +106,15 @@ def first_checks(site: RuledSite, *, hashed: bool = False) -> tuple[_Part, ...]:
     )
 
 
-def quick_checks(site: RuledSite, *, hashed: bool = False) -> tuple[_Part, ...]:
+def quick_checks(
+    site: RuledSite, *, hashed: bool = False, airlock: Sequence[Checked] | None = None
+) -> tuple[_Part, ...]:
     """The same, the separation of the processes, and the way to the coordinator: some seconds."""
     settings, policy, gateway = site.settings, site.rules.policy, site.settings.gateway
     return (
         *first_checks(site, hashed=hashed),
         lambda _: machine.check_socket(settings),
-        lambda _: machine.check_airlock(settings),
+        lambda _: machine.check_airlock(settings) if airlock is None else airlock,
         lambda _: machine.check_network(policy),
         lambda _: () if gateway is None else check_connection(gateway),
     )

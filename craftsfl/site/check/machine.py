@@ -15,10 +15,12 @@ from typing import Final
 
 from client.agent.apart import one_users_airlock, private_paths
 from client.agent.isolation import NetworkAccess
-from client.settings import Policy, SiteSettings
-from craftsfl.processes.accounts import ROOT
-from craftsfl.site.airlock import check_shared_socket, two_users
+from client.agent.own_ledger import passphrase
+from client.settings import GatewaySettings, Policy, SiteSettings
+from craftsfl.processes.accounts import ROOT, SystemAccount, find_account
+from craftsfl.site.airlock import check_shared_socket, check_unreachable, two_users
 from craftsfl.site.check.finding import Checked, CheckId, Fact, Finding
+from craftsfl.site.whose import NeededPath, gateways_needs, lacking, lets
 from craftsfl.version import installed_version
 from privacy.errors import CraftsflError
 from privacy.files import hint_for, read_secret
@@ -63,15 +65,16 @@ def check_private_files(site: SiteSettings) -> Iterator[Checked]:
         yield Finding(CheckId.PRIVATE_FILES, words, "Restore it from its backup.")
     if own is None:
         return
-    for file in (own.key, own.passphrase_file):
-        if file is None:
-            continue
-        try:
-            read_secret(file, _LARGEST_KEY)
-        except OSError as error:
-            cure = LOST_KEY if isinstance(error, FileNotFoundError) else ""
-            words = f"{file}: {error.strerror}."
-            yield Finding(CheckId.PRIVATE_FILES, words, hint_for(error, cure))
+    try:
+        read_secret(own.key, _LARGEST_KEY)
+    except OSError as error:
+        cure = LOST_KEY if isinstance(error, FileNotFoundError) else ""
+        words = f"{own.key}: {error.strerror}."
+        yield Finding(CheckId.PRIVATE_FILES, words, hint_for(error, cure))
+    try:
+        passphrase(own.passphrase_file)  # root may have read it, if it is root's alone
+    except CraftsflError as error:
+        yield Finding(CheckId.PRIVATE_FILES, error.message, error.hint)
     try:
         Marker(own.key).read()
     except CraftsflError as error:
@@ -91,10 +94,16 @@ def check_socket(site: SiteSettings) -> Iterator[Checked]:
     if length > _LONGEST_SOCKET:
         words = f"The socket's path has {length} bytes; {_LONGEST_SOCKET} can be bound."
         yield Finding(CheckId.SOCKET, words, "Set a shorter one as socket in [agent].")
+    elif site.agent.user is not None and not socket.parent.exists():
+        yield Fact(
+            "socket", f"{socket}: root's `site serve`, or the agent's unit, makes its folder"
+        )
     elif not os.access(_existing(socket.parent), os.W_OK | os.X_OK) and not _is_socket(socket):
         words = f"This user may not make {socket}."
         yield Finding(
-            CheckId.SOCKET, words, "Check the folder's owner; run this as the agent's user."
+            CheckId.SOCKET,
+            words,
+            "The folder has to be the agent's user's, with a group of the gateway's and mode 2750.",
         )
     else:
         yield Fact("socket", f"{socket}, mode {site.agent.socket_mode}")
@@ -112,20 +121,36 @@ def check_airlock(site: SiteSettings) -> Iterator[Checked]:
         elif site.agent.socket_mode == "0600":
             yield Fact("airlock", one_users_airlock(site))
         else:
-            yield from _open_to_others(site)
+            yield from _by_modes(site.gateway, site)
     except CraftsflError as error:
         yield Finding(CheckId.AIRLOCK, error.message, error.hint)
 
 
-def _open_to_others(site: SiteSettings) -> Iterator[Checked]:
-    """What only root can try as the gateway's user, read off the files' modes."""
-    wide = [p for p in private_paths(site) if p.exists() and p.stat().st_mode & 0o007]
-    if wide:
-        named = ", ".join(map(str, wide))
-        words = f"Every user of this machine has some right to: {named}."
-        yield Finding(CheckId.AIRLOCK, words, "chmod -R o-rwx what is named.")
-    else:
-        yield Fact("airlock", "two users; run as root, this tries it as the gateway's user")
+def _by_modes(node: GatewaySettings, site: SiteSettings) -> Iterator[Checked]:
+    """What only root can try as the gateway's user, read off owners and modes."""
+    if node.user is None:
+        yield Fact(
+            "airlock", "site.toml names no user of the gateway; whatever it is has to be apart"
+        )
+        return
+    user = find_account(node.user)
+    private = [p for p in private_paths(site) if _lets_any(p, user)]
+    check_unreachable(private, user.name)
+    if lacks := [n.path for n in gateways_needs(node) if not _is_let(n, user)]:
+        raise lacking(node, lacks, user.name)
+    yield Fact("airlock", "two users, by their files' modes; root's check tries it as the gateway")
+
+
+def _lets_any(path: Path, user: SystemAccount) -> bool:
+    return lets(path, user, os.R_OK) or lets(path, user, os.X_OK)
+
+
+def _is_let(need: NeededPath, user: SystemAccount) -> bool:
+    """Whether the user has it; what this process cannot see is the gateway's own, and counts."""
+    try:
+        return need.admitted(lambda path, rights: lets(path, user, rights)) or need.is_absent()
+    except PermissionError:
+        return True
 
 
 def check_network(policy: Policy) -> Iterator[Checked]:

@@ -21,12 +21,19 @@ from rich.table import Table
 from client.agent.own_ledger import read_own_ledger
 from client.agent.requests import RequestsRead
 from client.agent.state import StateFolder, lock_is_held
+from client.patients.lines import KEY
 from client.settings import SiteSettings, load_site
 from craftsfl.site.check.catalogue import level_of
-from craftsfl.site.check.command import check_site
+from craftsfl.site.check.command import airlock_for_root, check_site
 from craftsfl.site.check.finding import CheckId, Finding, Level
 from craftsfl.site.check.report import finding_lines
-from craftsfl.site.desk.standing import SiteStanding, requests_of, standing_of, tail_of
+from craftsfl.site.desk.standing import (
+    SiteStanding,
+    at_roots_desk,
+    requests_of,
+    standing_of,
+    tail_of,
+)
 from craftsfl.site.desk.status import agent_words
 from craftsfl.terminal import output
 from craftsfl.version import installed_version
@@ -58,10 +65,12 @@ class KeptFile:
 
 def show_doctor(site_toml: Path) -> SupportFacts:
     """Print how things are, and return the facts for support, which are printed too."""
+    airlock = airlock_for_root(site_toml)
+    site_toml, heard = at_roots_desk(site_toml)
     settings = load_site(site_toml)
-    findings = check_site(site_toml, quick=True).findings
+    findings = check_site(site_toml, quick=True, airlock=airlock).findings
     console = output()
-    standing = _standing(site_toml)
+    standing = _standing(site_toml, heard)
     console.print("Alive", style="bold")
     for line in _alive(settings, standing):
         console.print(f"  {line}", highlight=False, markup=False)
@@ -80,9 +89,9 @@ def show_doctor(site_toml: Path) -> SupportFacts:
     return facts
 
 
-def _standing(site_toml: Path) -> SiteStanding | None:
+def _standing(site_toml: Path, heard: str | None) -> SiteStanding | None:
     try:
-        return standing_of(site_toml)
+        return standing_of(site_toml, heard=heard)
     except CraftsflError:
         return None  # `check_site` says why
 
@@ -123,7 +132,9 @@ def kept_files(settings: SiteSettings) -> tuple[KeptFile, ...]:
         KeptFile(state.ledger, "what the patients' budget was charged with", False),
         KeptFile(state.ledger_key, "what signs the ledger and the log of requests", False),
         KeptFile(state.patients, "the register of patients, who withdrew among them", False),
+        KeptFile(state.path / KEY, "what hides patients' names in the register", False),
         KeptFile(state.witness, "the others' ledgers, as last seen", False),
+        KeptFile(state.log, "what this site has cosigned of the consortium's log", False),
         KeptFile(state.requests, "the log of requests", False),
         KeptFile(state.wish, "whether this site has paused or left", False),
         *(KeptFile(each.key, "the gateway's key", False) for each in home),

@@ -6,6 +6,8 @@ is said to be so, instead of being left out.
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +23,11 @@ from client.agent.startup import RuledSite, load_rules
 from client.agent.state import StateFolder, lock_is_held
 from client.agent.wishes import SiteWish, WishFile
 from client.gateway.desk import DESK_MARK
-from client.settings import SiteSettings
+from client.settings import SiteSettings, load_site
+from craftsfl.processes.accounts import ROOT
 from craftsfl.processes.agent_watch import AgentState, AgentWatch
 from craftsfl.site.budget.statement import Line, statement_of
+from craftsfl.site.site_file import as_agents_user
 from privacy.errors import CraftsflError
 from privacy.ledger import LedgerView, State
 from privacy.visible import visible
@@ -55,8 +59,21 @@ class SiteStanding:
     notes: tuple[str, ...]
 
 
-def standing_of(site_toml: Path, *, patience: float = _PATIENCE) -> SiteStanding:
-    """How the site of `site_toml` stands; raises `ConfigError` where its files cannot be read."""
+def at_roots_desk(site_toml: Path) -> tuple[Path, str | None]:
+    """site.toml for the agent's user, who this process is from now on if root began it; and what
+    only root could read before, the gateway's last word. Raises `ConfigError`.
+    """
+    heard = connection_of(load_site(site_toml)) if os.geteuid() == ROOT else None
+    return as_agents_user(site_toml), heard
+
+
+def standing_of(
+    site_toml: Path, *, patience: float = _PATIENCE, heard: str | None = None
+) -> SiteStanding:
+    """How the site of `site_toml` stands; raises `ConfigError` where its files cannot be read.
+
+    `heard`: the gateway's last word, where somebody else has read it.
+    """
     site = load_rules(site_toml)
     settings, study = site.settings, site.rules.study
     state = StateFolder(settings.agent.state)
@@ -74,7 +91,7 @@ def standing_of(site_toml: Path, *, patience: float = _PATIENCE) -> SiteStanding
         budget=_line(site, view, notes),
         most=site.rules.charges.most,
         refused=_refused(requests_of(state, view, notes)),
-        connection=connection_of(settings),
+        connection=heard or connection_of(settings),
         notes=(*notes, *_in_force(site, state, alive=alive)),
     )
 
@@ -168,6 +185,8 @@ def connection_of(settings: SiteSettings) -> str:
 
 def tail_of(log: Path) -> Sequence[str]:
     """The last lines of a log, harmless on a terminal; raises `OSError`."""
+    if log.is_symlink() or not log.is_file():  # the gateway's user may have put it there
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(log))
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _TAIL))
         text = file.read(_TAIL).decode("utf-8", "replace")

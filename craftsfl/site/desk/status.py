@@ -13,14 +13,21 @@ from client.agent.requests import Recorded
 from client.agent.wishes import SiteWish
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.site.budget.table import bar
-from craftsfl.site.desk.standing import SiteStanding, reason_words, standing_of, when
+from craftsfl.site.desk.standing import (
+    SiteStanding,
+    at_roots_desk,
+    reason_words,
+    standing_of,
+    when,
+)
 from craftsfl.terminal import output
 from privacy.visible import visible
 
 
 def show_site_status(site_toml: Path, *, as_json: bool) -> None:
     """Print how the site stands."""
-    found = standing_of(site_toml)
+    site_toml, heard = at_roots_desk(site_toml)
+    found = standing_of(site_toml, heard=heard)
     console = output()
     if as_json:
         console.print_json(json.dumps(status_values(found)), highlight=False)

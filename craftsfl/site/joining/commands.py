@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-_Settings = Annotated[Path, typer.Argument(help="The site's settings, site.toml.")]
+from craftsfl.site.site_file import SiteFile, as_agents_user
+
 _Organisation = Annotated[
     str, typer.Option(help="What people call the hospital; the name if left out.")
 ]
@@ -41,7 +42,8 @@ def site_init(
 ) -> None:
     """Make this hospital's keys, its site.toml, and the card that the operator is sent.
 
-    A folder that has keys is left as it is.
+    A folder that has keys is left as it is. For two users, root runs this: it
+    gives every file to its user.
     """
     from craftsfl.passphrase import new_passphrase
     from craftsfl.site.joining.own_files import SITE_TOML, SiteDraft, make_site
@@ -60,6 +62,8 @@ def site_init(
             f"{data} is {what}: put the tiles there before you join, or correct the path in "
             f"{folder / SITE_TOML}.\n"
         )
+    if users is not None:
+        _say_what_is_open(folder / SITE_TOML)
     typer.echo(
         f"Private (mode 0600), never send them: {keys.identity} (who you are; keep a backup) and "
         f"{keys.supernode} (the way to the coordinator).\n\n"
@@ -76,7 +80,19 @@ def site_init(
     )
 
 
-def site_card(settings: _Settings, organisation: _Organisation = "") -> None:
+def _say_what_is_open(settings: Path) -> None:
+    """What would be refused when the hospital serves: the tiles were there before."""
+    from client.settings import load_site
+    from craftsfl.site.airlock import two_users
+    from privacy.errors import CraftsflError
+
+    try:
+        two_users(load_site(settings), make=False)
+    except CraftsflError as error:
+        typer.echo(f"Before you serve: {error.message} {error.hint}\n")
+
+
+def site_card(settings: SiteFile, organisation: _Organisation = "") -> None:
     """Write the card again, for instance of keys that an earlier version made."""
     from craftsfl.site.joining.own_files import card_again
 
@@ -84,7 +100,7 @@ def site_card(settings: _Settings, organisation: _Organisation = "") -> None:
 
 
 def site_join(
-    settings: _Settings,
+    settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
     invitation: Annotated[Path, typer.Argument(help="The file that the operator has sent.")],
     expect_fingerprint: Annotated[
         str,
@@ -115,6 +131,7 @@ def site_join(
     from craftsfl.site.joining.join import JoinDesk, JoinOptions, join_study
     from privacy.accounting.bounds import MAX_EPSILON
     from privacy.errors import ConfigError
+    from privacy.study.invitation import read_invitation
 
     if lifetime_epsilon is not None and not 0 < lifetime_epsilon <= MAX_EPSILON:
         raise ConfigError(
@@ -126,7 +143,9 @@ def site_join(
             "--yes joins what nobody has compared.",
             "Give the invitation's fingerprint, from the phone: --expect-fingerprint.",
         )
-    options = JoinOptions(invitation, expect_fingerprint, lifetime_epsilon, patient_ids_confirmed)
+    read = read_invitation(invitation)  # as whoever has it: root's may lie in root's own folder
+    settings = as_agents_user(settings)
+    options = JoinOptions(read, expect_fingerprint, lifetime_epsilon, patient_ids_confirmed)
     desk = JoinDesk(typer.echo, (lambda _: True) if yes else _confirmed, typer.prompt, scripted=yes)
     try:
         joined = join_study(settings, options, desk)

@@ -32,6 +32,7 @@ from craftsfl.site.joining.sized_policy import (
     policy_text,
     sized_policy,
 )
+from craftsfl.site.whose import READ_BY_BOTH
 from model.cache import find_base
 from privacy.budget import Book, cannot_end, to_its_end, whole_figures
 from privacy.error_ids import ErrorId
@@ -40,7 +41,7 @@ from privacy.files import write_public
 from privacy.identity import Identity, fingerprint
 from privacy.ledger import Entry
 from privacy.secagg.chain import AgreedRoster, read_rosters, write_rosters
-from privacy.study.invitation import Invitation, read_invitation
+from privacy.study.invitation import Invitation
 
 _FINGERPRINT_DIGITS: Final = 30
 
@@ -49,7 +50,7 @@ _FINGERPRINT_DIGITS: Final = 30
 class JoinOptions:
     """What was typed. `lifetime`: the epsilon of all studies together; None: what is proposed."""
 
-    invitation: Path
+    invitation: Invitation
     expected: str = ""  # the fingerprint that was read out on the phone
     lifetime: float | None = None
     ids_confirmed: bool = False
@@ -75,7 +76,7 @@ def join_study(settings_file: Path, options: JoinOptions, desk: JoinDesk) -> boo
         raise ConfigError(
             f"{settings_file} has no [identity] table.", "Begin with craftsfl site init."
         )
-    invitation = read_invitation(options.invitation)
+    invitation = options.invitation
     identity = identity_in(site.identity.key)
     _check_own_key(site, identity, invitation)
     _check_fingerprint(options.expected, invitation, desk)
@@ -290,13 +291,17 @@ def _keep(settings_file: Path, site: SiteSettings, invitation: Invitation, polic
     """Write what the invitation brought; earlier versions of what it replaces are kept."""
     text = settings_file.read_text("utf-8")
     put_away(site.study, [site.study, site.policy])
+    named = None if site.gateway is None else site.gateway.root_certificates
+    authority = named or settings_file.absolute().parent / AUTHORITY
     if site.gateway is not None and invitation.authority:
-        authority = site.gateway.root_certificates or settings_file.absolute().parent / AUTHORITY
         write_public(authority, invitation.authority.encode("utf-8"))
     write_public(site.study, invitation.study_text.encode("utf-8"))
     write_public(site.policy, policy.encode("utf-8"))
     text = with_gateway(text, invitation.superlink, authority=bool(invitation.authority))
     write_public(settings_file, with_confirmed_ids(text).encode("utf-8"))
+    if site.agent.user is not None:  # the gateway's user reads them, whatever the umask
+        for file in filter(Path.exists, (settings_file, authority)):
+            file.chmod(READ_BY_BOTH)
 
 
 def _signed(roster: AgreedRoster, identity: Identity) -> AgreedRoster:

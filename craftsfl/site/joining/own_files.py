@@ -1,10 +1,11 @@
 """`craftsfl site init`: keys, site.toml and the card. Never writes over anything."""
 
-# Why: docs/adr/0057-first-hour.md
+# Why: docs/adr/0057-first-hour.md, docs/adr/0082-whose-file-is-whose.md
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import tomllib
@@ -15,7 +16,9 @@ from typing import Final
 from client.settings import SiteSettings, load_site
 from client.site_init import SiteKeys, init_site
 from craftsfl.passphrase import identity_in
+from craftsfl.processes.accounts import ROOT, SystemAccount, find_account
 from craftsfl.processes.flower.credentials import make_supernode_key
+from craftsfl.site.whose import give_to_users
 from privacy.config import check
 from privacy.errors import ConfigError
 from privacy.files import write_public
@@ -55,6 +58,7 @@ def make_site(draft: SiteDraft) -> SiteKeys:
         )
     text = _site_text(draft)
     check(tomllib.loads(text), SiteSettings, where="site init", hint="Correct the option.")
+    agent = _agent_of(draft.users)
     keys = init_site(
         draft.folder,
         draft.name,
@@ -63,7 +67,22 @@ def make_site(draft: SiteDraft) -> SiteKeys:
         passphrase=draft.passphrase,
     )
     write_public(settings, text.encode("utf-8"))
+    if agent is not None:
+        give_to_users(load_site(settings), draft.folder.absolute(), agent)
     return keys
+
+
+def _agent_of(users: tuple[str, str] | None) -> SystemAccount | None:
+    """The agent's user, if there are two; `ConfigError` where their files cannot be given them."""
+    if users is None:
+        return None
+    if os.geteuid() != ROOT:
+        raise ConfigError(
+            "Only root can give each of two users its files: nothing was made.",
+            "Run this as root (sudo); or leave out both users, for one.",
+        )
+    agent, _ = map(find_account, users)
+    return agent
 
 
 def card_again(settings_file: Path, organisation: str) -> Path:

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from craftsfl.site.site_file import SiteFile
+
 
 def site_memorisation(
-    settings: Annotated[Path, typer.Argument(help="The site's settings, site.toml.")],
+    settings: SiteFile,
     adapter: Annotated[
         Path, typer.Option(help="The released adapter, a .safetensors file; its base: the study's.")
     ],

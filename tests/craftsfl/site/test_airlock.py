@@ -62,6 +62,8 @@ def two_user_site(folder: Path) -> Path:
         gateway=f'user = "{NODE}"\n',
     )
     site.write_text(site.read_text().replace('"a.sock"', '"run/agent.sock"'))
+    (folder / "flwr").mkdir(mode=0o700, exist_ok=True)
+    os.chown(folder / "flwr", find_account(NODE).uid, find_account(NODE).gid)
     (folder / "state").mkdir(mode=0o700, exist_ok=True)
     (folder / "tiles").chmod(0o700)
     for path in (folder / "state", *folder.glob("state/*"), *folder.rglob("tiles*")):
@@ -182,7 +184,7 @@ def as_user(user: str, log: Path, argv: list[str]) -> list[str]:
 def hostile_report(site: SiteSettings, folder: Path, agent: int) -> dict[str, Any]:
     """What code of the bundle finds where the ClientApp runs."""
     home = folder / "flwr"
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     account = find_account(NODE)
     os.chown(home, account.uid, account.gid)
     node = SuperNode(
@@ -244,7 +246,7 @@ def test_site_serve_by_root_gives_each_part_its_user(monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("CRAFTSFL_CACHE")  # the test's own, which the agent's user may not enter
     with open_folder() as folder:
         path, node, agent = two_user_site(folder), find_account(NODE), find_account(AGENT)
-        (folder / "flwr").mkdir()
+        (folder / "flwr").mkdir(exist_ok=True)
         make_supernode_key(folder / "supernode.key")
         for own in (folder / "flwr", folder / "supernode.key"):
             os.chown(own, node.uid, node.gid)

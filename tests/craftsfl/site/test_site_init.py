@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -92,12 +93,17 @@ def test_a_second_init_in_one_folder_changes_nothing(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_two_users_are_named_for_both_parts(tmp_path: Path) -> None:
-    run(tmp_path, "--name", "north", "--agent-user", "craftsfl", "--gateway-user", "craftsfl-net")
-    site = load_site(tmp_path / "site.toml")
-    assert site.gateway is not None
-    assert (site.agent.user, site.gateway.user) == ("craftsfl", "craftsfl-net")
-    assert site.agent.socket_mode == "0660" and site.agent.socket is not None
+def test_two_users_are_two_names_of_this_machine_and_roots_to_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = ("--name", "north", "--agent-user", "daemon", "--gateway-user")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(ConfigError, match="no user nosuchuser"):
+        run(tmp_path / "b", *two, "nosuchuser")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(ConfigError, match="Only root can give each of two users its files"):
+        run(tmp_path / "b", *two, "nobody")
+    assert not (tmp_path / "b").exists()
     with pytest.raises(ConfigError, match="Two users are two names"):
         run(tmp_path / "b", "--name", "north", "--agent-user", "craftsfl")
     with pytest.raises(ConfigError, match="Two users are two names"):
