@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -111,9 +112,9 @@ def after_plan(plan: StudyPlan, options: PlanOptions, name: str, path: Path) -> 
     folder = base_folder(options.base)
     study = write_study(plan, StudyNames(name, folder_digest(folder), options.base), path)
     return (
-        f"Wrote {path}. It still lacks what only the consortium has: the roster's digest "
-        "(craftsfl rounds roster show), the coordinator's key (craftsfl rounds key), prompts.",
-        "Every hospital's policy.toml has to allow as much:",
+        f"Wrote {path}. It still lacks what only the consortium has, the roster's digest and the "
+        f"coordinator's key: craftsfl rounds add consortium.toml --study {shlex.quote(str(path))}",
+        "Every hospital's policy.toml has to allow as much, as craftsfl site join writes it:",
         policy_lines(study, plan.asked.epsilon),
     )
 
