@@ -144,7 +144,8 @@ def _address(address: str) -> tuple[str, int]:
         raise ConfigError(
             f"--address {marked(address)} is not HOST:PORT.",
             "Give the name or IPv4 address by which the hospitals reach this machine, for "
-            "instance consortium.example.org:9092. For IPv6, give a DNS name.",
+            "instance consortium.example.org:9092: letters, digits, dots and hyphens, nothing "
+            "before it, a port up to 65535. For IPv6, give a DNS name.",
         )
     return host, int(port)
 

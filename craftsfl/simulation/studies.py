@@ -17,6 +17,7 @@ from privacy.errors import ConfigError
 from privacy.identity import Identity
 from privacy.secagg.offer import SMALLEST_COHORT
 from privacy.study.manifest import Study, load_study
+from privacy.wire.sites import MAX_SITES
 
 _SLOT_SECONDS: Final = 1.0  # of the simulation's own clock: nobody waits for it
 _SESSION_HOURS: Final = 12.0
@@ -116,6 +117,10 @@ def _check_count(study: Study, sites: int) -> None:
             "the sum.",
             f"Give --sites {SMALLEST_COHORT} or more. What one site would learn without the others "
             "is --arm alone.",
+        )
+    if sites > MAX_SITES:
+        raise ConfigError(
+            f"--sites {sites}: a roster has {MAX_SITES} sites at most.", "Simulate fewer."
         )
     if sites < study.cohort.min_sites:
         raise ConfigError(
