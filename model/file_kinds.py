@@ -41,6 +41,7 @@ _KINDS: Final[tuple[tuple[int, bytes, str], ...]] = (
     (0, b"MATLAB ", "a MATLAB file (.mat)"),
     (0, b"\x93NUMPY", "a NumPy array"),
     (0, b"PAR1", "a parquet file"),
+    (0, b"ARROW1", "an Arrow or Feather file"),
     (0, b"SQLite format 3", "a SQLite database"),
     (0, b"\xd0\xcf\x11\xe0", "an old Office document (.xls, .doc), or Windows' Thumbs.db"),
     (0, b"PK\x03\x04", "a zip archive, as Office documents (.xlsx) are too"),

@@ -58,6 +58,7 @@ _DAMAGED = (
 )
 _BROKEN: Final = "damaged image, or cut short; copy it again, or export it again"
 _STACK: Final = "a stack of pages of one size: export the one you need"
+_SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _ZEISS = 254, 255, 34412  # tags; of the first, bit 0 is meant
 _IMAGEJ_STACK: Final = re.compile(r"ImageJ=.*^images=(?!1\s)", re.DOTALL | re.MULTILINE)
 _TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PHOTOGRAPHS: Final = ("JPEG", "MPO", "JPEG2000", "WEBP")
@@ -111,7 +112,14 @@ def check_single(image: Image.Image) -> None:
     """
     if image.format != "TIFF":
         return
-    said = str(_tags(image).get(IMAGEDESCRIPTION, ""))
+    tags = _tags(image)
+    if tags.get(_SUBFILE_TYPE, 0) & 1 or tags.get(_OLD_SUBFILE_TYPE) == 2:  # as of raw files
+        raise UnreadablePicture(
+            "its first page is a small preview, as in a camera's raw file: export the picture"
+        )
+    if _ZEISS in tags:
+        raise UnreadablePicture("a file of a Zeiss microscope (.lsm): export the picture as PNG")
+    said = str(tags.get(IMAGEDESCRIPTION, ""))
     if said.startswith("Aperio"):
         raise UnreadablePicture("a whole slide, not a tile: craftsfl site tile cuts it into tiles")
     if _IMAGEJ_STACK.match(said):  # of a large one, ImageJ writes the first page's tags alone

@@ -28,6 +28,12 @@ Count = Annotated[int, Field(ge=1, le=2**32 - 1)]  # as the wire counts
 PLAIN_STUDY = ErrorId.PLAIN_STUDY.value
 
 
+_TOML_RULES: Final = (
+    "Correct that line: texts stand in double quotes, decimals have a point, and each key stands "
+    "once."
+)
+
+
 def refuse_plain(mode: object, hint: str) -> object:
     """`mode` of secure aggregation, unless it is the one that is gone; `hint`: what to write."""
     if mode == "plain":
@@ -100,7 +106,7 @@ def load_toml(path: Path, model: type[_Settings]) -> _Settings:
             raise OtherFileError(
                 f"{path} is a key or a certificate in PEM.", f"Name {_called(model)} instead."
             ) from None
-        raise ConfigError(f"{path} is not valid TOML: {error}.", "Correct that line.") from None
+        raise ConfigError(f"{path} is not valid TOML: {error}.", _TOML_RULES) from None
     try:
         return check(values, model, where=str(path))
     except ConfigError:

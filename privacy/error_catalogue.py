@@ -145,6 +145,12 @@ FAILURES: Mapping[ErrorId, Guidance] = {
         "Nothing: no second run was created.",
         "Follow it: craftsfl rounds watch; or end it: craftsfl rounds stop",
     ),
+    ErrorId.STUDY_USED_UP: Guidance(
+        "Earlier runs have used up so many of the study's attempts that another run of it could "
+        "not finish.",
+        "Nothing: no run was created, and nothing was charged.",
+        "Plan the next study: craftsfl rounds plan, then craftsfl rounds add --study",
+    ),
     ErrorId.RUN_INTERRUPTED: Guidance(
         "A ServerApp has ended, and its run has not: Flower or this machine gave way.",
         "At most the attempt under way, and what the sites charged for it.",

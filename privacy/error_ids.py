@@ -39,6 +39,7 @@ class ErrorId(StrEnum):
     RUN_FAILED = "run-failed"
     RUN_ENDED = "run-ended"
     RUN_STILL_OPEN = "run-still-open"
+    STUDY_USED_UP = "study-used-up"
     RUN_INTERRUPTED = "run-interrupted"
     RUN_STOPPED = "run-stopped"
     STUDY_CHANGED = "study-changed"

@@ -8,6 +8,7 @@ run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 from model.layout import Layout
@@ -140,6 +141,12 @@ class Attendance:
         entry = self._nodes.get(node)
         if entry is not None and entry.accepted and not entry.away:
             entry.heard = self._context.clock.monotonic()
+
+    def doubt(self, node: int) -> None:
+        """A node has just refused an attempt: the next roll call asks it before another begins."""
+        entry = self._nodes.get(node)
+        if entry is not None:
+            entry.heard, entry.due = -math.inf, self._context.clock.monotonic()
 
     def note(self, reply: Reply) -> None:
         """Take in the answer to a greeting; other replies are ignored."""

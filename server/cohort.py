@@ -74,16 +74,14 @@ class AttemptGate:
             present = [] if what else self._roll.call(lambda here: self._enough(here, allowed))
             chosen = _within(present, allowed)
             if not what and not self._enough(present, allowed):
-                what = self._sites(chosen)
+                what = self._sites(chosen, _left_out(present, chosen, round))
             what = what or lacking(chosen)
             if not what:
                 break
             self._wait(what)
         self._go_on()
-        for attendee in present:
-            if attendee not in chosen:
-                reason = f"It was not in the first cohort of round {round}, which may only shrink."
-                context.emit(SiteLeftOut(attendee.name, round, reason))
+        for name, reason in _left_out(present, chosen, round).items():
+            context.emit(SiteLeftOut(name, round, reason))
         return chosen
 
     def _enough(self, present: list[Attendee], allowed: frozenset[str] | None) -> bool:
@@ -115,8 +113,8 @@ class AttemptGate:
             f"{needed / 2**20:.0f} MB"
         )
 
-    def _sites(self, present: list[Attendee]) -> str:
-        absent = self._roll.absent(present)
+    def _sites(self, present: list[Attendee], left_out: Mapping[str, str]) -> str:
+        absent = {**self._roll.absent(present), **left_out}
         needed = self._context.study.smallest_cohort
         alike: dict[str, list[str]] = {}
         for name, reason in sorted(absent.items()):
@@ -151,6 +149,12 @@ def too_few(have: int, needed: int, without: Mapping[str, str]) -> str:
 def _within(attendees: list[Attendee], allowed: frozenset[str] | None) -> list[Attendee]:
     """Those of `attendees` whose names are `allowed`; all of them while there is no list yet."""
     return [attendee for attendee in attendees if allowed is None or attendee.name in allowed]
+
+
+def _left_out(present: list[Attendee], chosen: list[Attendee], round: int) -> dict[str, str]:
+    """Who is there and may not take part in this round, with the reason, by name."""
+    reason = f"It was not in the first cohort of round {round}, which may only shrink."
+    return {attendee.name: reason for attendee in present if attendee not in chosen}
 
 
 def _existing(folder: Path) -> Path:

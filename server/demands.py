@@ -119,7 +119,7 @@ def _confirmed(candidate: Candidate) -> Iterator[DemandAnswer]:
     least = wanted or 1
     sites = candidate.status.confirmed or ()
     yield DemandAnswer(
-        f"{least} of {len(study.sites)} sites have worked out the same adapter",
+        f"{least} of {len(study.sites)} sites at least have worked out the same adapter",
         len(sites) >= least,
         ", ".join(sites) or "none has said so",
         "Ask the sites for the digest in their agents' logs; a new run asks them again.",

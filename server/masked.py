@@ -216,6 +216,7 @@ class MaskedAttempt:
                     self._charged(participant)
                 reason = self._participants.trouble(participant, answer)
                 if reason:
+                    self._attendance.doubt(participant.attendee.node)
                     self._drop(site, reason)
             case SecAggRefusal() as refusal:
                 self._drop(site, self._refused(refusal))

@@ -36,6 +36,8 @@ class RollCall:
                 break
             clock.sleep(timing.poll)
         here = {attendee.node for attendee in present}
+        for attendee in present:
+            self._since.pop(attendee.name, None)
         for node, entry in attendance.known().items():
             entry.missed = node not in here
         return present

@@ -104,6 +104,7 @@ class StepAnswers:
             case Refusal() | FlowerFailure() as answer:
                 reason = self._participants.trouble(participant, answer)
                 if reason:
+                    self._parts.attendance.doubt(participant.attendee.node)
                     self.drop(participant, reason)
             case SecAggRefusal() as refusal:
                 self._refused(participant, refusal)

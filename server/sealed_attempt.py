@@ -216,7 +216,8 @@ class SealedAttempt:
         when = {START: "to begin", READY: "to be ready"}.get(name, "for its vector")
         late = self._answers.awaited(name)
         for participant in late:
-            reason = f"It missed the deadline of {seconds:g} s {when}."
+            said = f" It said: {participant.put_off}" if participant.put_off else ""
+            reason = f"It missed the deadline of {seconds:g} s {when}.{said}"
             self._answers.drop(participant, reason, name)
         return len(late)
 

@@ -17,7 +17,7 @@ from privacy.visible import visible
 REQUIRED: Final = ("file_name", "text", "patient_id")
 OPTIONAL: Final = ("slide_id", "organ", "diagnosis", "mask")
 TABLE_COLUMNS: Final = REQUIRED + OPTIONAL
-_BETWEEN: Final = re.compile(r"[\s_-]+")
+_BETWEEN: Final = re.compile(r"_x0020_|[\s_.-]+")  # R writes a dot, SharePoint its escape
 _JOINED: Final = {name.replace("_", ""): name for name in TABLE_COLUMNS}
 # What other tables call a column of ours, with neither blanks nor underscores.
 _OTHERS: Final = {

@@ -14,7 +14,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
-from client.data.cells import cell_fault, cell_text
+from client.data.captions import caption_fault
+from client.data.cells import cell_fault, cell_text, unwrapped
 from client.data.columns import REQUIRED, TABLE_COLUMNS, renaming
 from client.data.delimited import LONGEST_CELL
 from client.data.encodings import has_halves, western
@@ -92,7 +93,7 @@ def _cells(
 
 def _cell(column: str, value: object) -> str:
     """Raises `TypeError` with the reason where the value is not text of an acceptable length."""
-    text = _text(column, value)
+    text = unwrapped(_text(column, value))
     longest = _LONGEST_ID if column == "patient_id" else LONGEST_CELL
     if len(text) > longest:
         raise TypeError(f"{column} has more than {longest} characters")
@@ -106,6 +107,8 @@ def _cell(column: str, value: object) -> str:
         text = cell_text(text)
         if fault := cell_fault(text):
             raise TypeError(f"{column} {fault}")
+    if column == "text" and (fault := caption_fault(text)):
+        raise TypeError(fault)
     if column != "patient_id":
         return text
     if fault := id_fault(text):

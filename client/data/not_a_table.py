@@ -15,10 +15,12 @@ from model.file_kinds import file_kind, first_bytes
 from privacy.errors import DataError
 
 _ARRAY: Final = re.compile(r"\s*\[\s*\{")
+_JSON: Final = re.compile(r"\s*(?:\{\s*[\"}]|\[\s*[\[{\"\]])")
 _LINES: Final = 50  # so far below the top a header is looked for
 _PICTURE: Final = re.compile(r".+\.(png|jpe?g|tiff?|bmp|webp|jp2)", re.IGNORECASE)
 _OTHER_QUOTES: Final = re.compile(
-    r"(?:['`\u00b4\u2018-\u201f\u00ab\u2039\u300c]).+['`\u00b4\u2018-\u201f\u00bb\u203a\u300d]"
+    r"(?:['`\u00b4\u2018-\u201f\u00ab\u2039\u300c\[]).+"
+    r"['`\u00b4\u2018-\u201f\u00bb\u203a\u300d\]]"
 )
 _OTHER_ENDS: Final = "\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 _AS_CSV: Final = 'Open it in the program that made it and save it as "CSV UTF-8".'
@@ -29,6 +31,7 @@ _CURES: Final = {
     "a web page, not a file that it offers": _AS_CSV,
     "an XML file, or an answer of a web server": _AS_CSV,
     "a parquet file": "Call it metadata.parquet.",
+    "an Arrow or Feather file": "Export the table again, as metadata.parquet or metadata.csv.",
     "a SQLite database": "Export the table from it as metadata.csv.",
     "encrypted": "Decrypt it, and put metadata.csv beside the tiles.",
 }
@@ -45,9 +48,19 @@ def check_table_kind(path: Path) -> None:
     raise DataError(f"{path} is no table, but {kind}.", cure)
 
 
+def check_parquet_kind(path: Path) -> None:
+    """Raise `DataError` for a .parquet that is of another kind."""
+    kind = file_kind(first_bytes(path))
+    if kind in ("a parquet file", ""):
+        return
+    cures = {"a JSON file": "Call it metadata.jsonl.", "a text file": "Call it metadata.csv."}
+    cure = cures.get(kind, _CURES.get(kind, "Export the table again."))
+    raise DataError(f"{path} is no parquet file, but {kind}.", cure)
+
+
 def check_not_json(path: Path, text: str) -> None:
     """Raise `DataError` for a .csv that holds JSON."""
-    if text.lstrip()[:1] in ("{", "["):
+    if _JSON.match(text):
         raise DataError(f"{path} holds JSON.", "Call it metadata.jsonl.")
 
 

@@ -27,6 +27,8 @@ _GROUPED: Final = re.compile(
 _FORMULA: Final = re.compile(r'=?"++([^"]*+)"++')
 _QUOTES: Final = "'\"\u2039\u203a"
 # A spreadsheet's way; a plain 12e45 is not one: ids of hexadecimal digits look like that.
+# The same as Fortran, SAS and people write it.
+_POWER: Final = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]*+)?(?:\u00d710\^?|[x*]10\^|d[+-])-?[0-9]+")
 _SCIENTIFIC: Final = re.compile(r"[+-]?([0-9])(?:[.,]([0-9]*+)e([+-]?)|()e(\+))([0-9]{1,4})")
 
 _UNKNOWN: Final = frozenset(
@@ -55,14 +57,24 @@ _UNKNOWN: Final = frozenset(
         \u7a7a \uc5c6\uc74c \u043d\u0435\u0442
         \u043d\u0435\u0442\u0434\u0430\u043d\u043d\u044b\u0445 \u043d\u0435\u0438\u0437\u0432.
         \u043d\u0435\u0432\u0456\u0434\u043e\u043c\u043e \u0430\u043d\u043e\u043d\u0438\u043c
+        male female m\u00e4nnlich weiblich homme femme yes no ja nein oui non na. na_character_
+        system.object dbnull unknownpatient unbekannterpatient patientunknown multiplepatients
+        pooled emptystring leerwert \u043f\u0443\u0441\u0442\u043e
         \u03ac\u03b3\u03bd\u03c9\u03c3\u03c4\u03bf""",
     )
 )
 # #N/A, #NV, #REF!, #NAME? in all languages.
 _ERROR: Final = re.compile(
-    r"#.*[!?]|#n/?[a-z]!?|#getting_data|#(?:value|wert|ref|bezug|name|num|zahl|null|div/0|error)"
+    r"#.*[!?]|#n[a-z]|#[^\W\d_]/[^\W\d_]!?|#getting_data"
+    r"|#(?:value|wert|ref|bezug|name|num|zahl|null|div/0|error|yok|puuttuu|hi\u00e1nyzik)"
+    r"|#(?:nen\u00ed_k_dispozici|nie_je_k_dispoz\u00edcii)"
     r"|err:[0-9]{3}|-?1\.#(?:inf|ind|q?nan).*"
 )
+_LONGEST_ERROR: Final = 30  # characters
+# How pandas and statisticians' programs number a missing value; hashes are negative, too, and long.
+_MISSING: Final = re.compile(r"-(?:7{1,4}|8{1,4}|9{1,4}|9{1,3}[78])(?:[.,]0*+)?")
+# One that was glued to something: f"{site}-{patient}" of an empty cell.
+_GLUED: Final = re.compile(r"(?:.*[-_./])(?:nan|none|null|undefined)")
 _PLACEHOLDER: Final = re.compile(r"x{2,}+|<.*>|\[.*\]|\([^0-9]*\)")
 
 # Months as spreadsheets in English, German, French, Spanish and Italian write them.
@@ -74,36 +86,50 @@ _MONTH: Final = (
     r"\u0444\u0435\u0432|\u043c\u0430\u0440|\u0430\u043f\u0440|\u043c\u0430\u0439|\u0438\u044e\u043d|\u0438\u044e\u043b|"
     r"\u0430\u0432\u0433|\u0441\u0435\u043d|\u043e\u043a\u0442|\u043d\u043e\u044f|\u0434\u0435\u043a|"
     r"januar|februar|m\u00e4rz|juni|juli|oktober|dezember|"
-    r"janvier|f\u00e9vrier|mars|avril|juillet|septembre|octobre|novembre|d\u00e9cembre)\.?"
+    r"janvier|f\u00e9vrier|mars|avril|juillet|septembre|octobre|novembre|d\u00e9cembre|"
+    r"enero|febrero|marzo|abril|mayo|junio|julio|agosto|septiembre|octubre|noviembre|diciembre|"
+    r"gennaio|febbraio|aprile|maggio|giugno|luglio|settembre|ottobre|dicembre|"
+    r"janeiro|fevereiro|mar\u00e7o|maio|junho|julho|setembro|outubro|novembro|dezembro|"
+    r"januari|februari|maart|augustus)\.?"
 )
+_OF: Final = r"(?:del? )?"  # Spanish and Portuguese have it before month and year
 _DAY: Final = r"(?:0?[1-9]|[12][0-9]|3[01])"
 _MONTHS: Final = r"(?:0?[1-9]|1[0-2])"
 _CLOCK: Final = (
     r"(?:,?[t ]*[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?"
-    r" ?(?:z|[ap]\.?m\.?|[+-][0-9]{2}:?[0-9]{2})?)?"
+    r" ?(?:z|uhr|[ap]\.?m\.?|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
-_WEEKDAY: Final = r"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? )?"
+_WEEKDAY: Final = (
+    r"(?:(?:mon|tue|wed|thu|fri|sat|sun|mo|di|mi|do|fr|sa|so|lun|mar|mer|mi\u00e9|jeu|jue|gio|ven|"
+    r"vie|sam|s\u00e1b|sab|dim|dom)[a-z\u00e9]*\.?,? )?"
+)
 _DATE: Final = re.compile(
-    rf"(?:(?:19|20)[0-9]{{2}}([-./]){_MONTHS}\1{_DAY}"
+    rf"{_WEEKDAY}(?:(?:19|20)[0-9]{{2}}([-./]){_MONTHS}\1{_DAY}"
     rf"|(?:{_DAY}([-./]){_MONTHS}|{_MONTHS}([-./]){_DAY})(?:\2|\3)(?:19|20)[0-9]{{2}}"
     rf"|{_DAY}([./]){_MONTHS}\4[0-9]{{2}}|{_MONTHS}/{_DAY}/[0-9]{{2}}"
-    rf"|{_DAY}[-./ ]+{_MONTH}(?:[-./ ]+(?:[0-9]{{2}}|[0-9]{{4}}))?"
+    rf"|{_DAY}[-./ ]+{_OF}{_MONTH}(?:[-./ ]+{_OF}(?:[0-9]{{2}}|[0-9]{{4}}))?"
+    rf"|{_DAY}(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)(?:19|20)[0-9]{{2}}:?"  # SAS
+    rf"|{_DAY}\.{_MONTHS}\."
+    # Nought as a date, and no date at all.
+    rf"|00\.01\.1900|0?1/00?/1900|1900-01-00|00?-jan(?:-(?:00|1900))?"
     rf"|{_MONTH}[-./ ]+(?:[0-9]{{2}}|[0-9]{{4}})"
-    rf"|{_WEEKDAY}{_MONTH}[-./ ]+{_DAY}(?:, ?|[-./ ]+)(?:19|20)[0-9]{{2}}"
+    rf"|{_MONTH}[-./ ]+{_DAY}(?:, ?|[-./ ]+)(?:19|20)[0-9]{{2}}"
     r"|(?:(?:19|20)[0-9]{2}\u5e74)?[0-9]{1,2}\u6708[0-9]{1,2}\u65e5?)"
-    rf"{_CLOCK}|[0-9]{{1,2}}:[0-9]{{2}}(?::[0-9]{{2}})?"
+    rf"{_CLOCK}|(?:[0-9]+ days?,? )?[0-9]{{1,2}}:[0-9]{{2}}(?::[0-9]{{2}}(?:\.[0-9]+)?)?"
 )
 
 # Two words with digits and what joins a list, also spelt out; the same letters twice; brackets.
 _SEVERAL: Final = re.compile(
     r"\S*[0-9]\S*(?:, | ?& ?| (?:\+|and|und|u\.|et|y|e|en|og|och|i|or|oder|bis|\u0438) )\S*[0-9].*"
     r"|([a-z]{1,12}[-_. ]?)[0-9]+(?: | ?- | / | to )\1[0-9]+.*"
+    r"|([a-z][a-z0-9]{0,11}[-_. ]?)[0-9]+[,/]\2[0-9]+.*"
     r"|[\[{(].*[0-9].*,.*[0-9].*[\]})]"
 )
+_NUMBERS: Final = re.compile(r"[0-9]+(?:,[0-9]+){2,}")  # of a key, where thousands are gone
 
 NOBODY: Final = (
-    "patient_id stands for no patient (unknown, xxx, Excel's #N/A and the like); give every tile "
-    "the id of its patient"
+    "patient_id stands for no patient (unknown, xxx, -99, Excel's #N/A and the like); give every "
+    "tile the id of its patient"
 )
 SEVERAL_IDS: Final = (
     "patient_id holds several ids; give the tile a row for each of its patients, or leave it out"
@@ -150,17 +176,24 @@ def id_fault(text: str) -> str:
         return FORMULA
     if _SEVERAL.fullmatch(key):
         return SEVERAL_IDS
-    nothing = key in _UNKNOWN or _ERROR.fullmatch(key) or _PLACEHOLDER.fullmatch(key)
-    if nothing or not any(c.isalnum() for c in key):
+    nothing = (_ERROR, _PLACEHOLDER, _MISSING, _GLUED)
+    if key in _UNKNOWN or any(words.fullmatch(key) for words in nothing):
         return NOBODY
-    if _SCIENTIFIC.fullmatch(key):
+    if not any(c.isalnum() for c in key):
+        return NOBODY
+    if _SCIENTIFIC.fullmatch(key) or _POWER.fullmatch(key):
         return SHORTENED
-    if ";" in key or "|" in key:
+    if ";" in key or "|" in key or _NUMBERS.fullmatch(key):
         return SEVERAL_IDS
     spaced = keyboard_signs(" ".join(unicodedata.normalize("NFKC", text).casefold().split()))
     if _DATE.fullmatch(spaced.strip(_QUOTES + "=")):
         return DATED
     return SEVERAL_IDS if _SEVERAL.fullmatch(spaced) or _numbered_lines(text) > 1 else ""
+
+
+def is_spreadsheets_error(text: str) -> bool:
+    """Whether a cell is `#N/A`, `#REF!` or what else spreadsheets write, in any language."""
+    return bool(_ERROR.fullmatch(patient_key(text))) and len(text) < _LONGEST_ERROR
 
 
 def _numbered_lines(text: str) -> int:

@@ -27,6 +27,7 @@ from client.data.json_records import TableRecord, read_objects
 from client.data.not_a_table import (
     check_first_line,
     check_not_json,
+    check_parquet_kind,
     check_table_kind,
 )
 from privacy.errors import DataError
@@ -165,6 +166,11 @@ def _csv_records(
                 "more cells than columns; quote texts that hold a comma, as "
                 '"…", and name every column in the first line'
             ).replace("a comma", _SEPARATOR_WORDS.get(separator, "the separator"))
+        elif len(cells) == 1 and (other := _other_separator(cells[0], len(columns))):
+            yield (
+                f"its cells are separated by {_SEPARATOR_WORDS[other]}, those of the first line by "
+                f"{_SEPARATOR_WORDS.get(separator, 'another sign')}; write the same in every line"
+            )
         elif len(cells) < len(columns) and any(map(str.strip, cells)):
             yield (
                 "fewer cells than columns, so that nobody can tell which one is missing; write "
@@ -177,6 +183,16 @@ def _csv_records(
 
 _ENDS_TOO_LATE: Final = ", or take the separator off the end of the first line"
 _SEPARATOR_WORDS: Final = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
+
+
+def _other_separator(line: str, cells: int) -> str:
+    """What makes `cells` cells of a line that is one cell by the first line's; "" for nothing."""
+    found = (
+        separator
+        for separator in SEPARATORS
+        if len(next(records(line, separator=separator), None) or ()) == cells
+    )
+    return next(found, "")
 
 
 def _shifted(columns: Sequence[str], record: Mapping[str, str], *, spaced: bool) -> str:
@@ -208,6 +224,7 @@ def _read_parquet(path: Path) -> Iterator[TableRecord]:
         wanted = {name: own for name, own in wanted.items() if name in TABLE_COLUMNS}
         table = parquet.read_table(path, columns=list(wanted.values()))
     except (ArrowException, ValueError, OverflowError):
+        check_parquet_kind(path)
         raise DataError(f"{path} is damaged or not a parquet file.", "Export it again.") from None
     if "file_name" not in wanted and any(str(kind).startswith("struct<") for kind in schema.types):
         raise DataError(

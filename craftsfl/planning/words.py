@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from craftsfl.planning.cost import slot_for_training
 from craftsfl.planning.mending import cheapest_change
 from craftsfl.planning.plan import PlannedMode, StudyPlan
 from craftsfl.planning.recovery import MOST, runs_of
@@ -44,6 +45,18 @@ def mending_words(plan: StudyPlan) -> str:
         return "No single change would mend it: not a million patients at this ε."
     share = share_words(change.plan.pooled)
     return f"Cheapest change that would mend it: {change.words}; then {share}. ({change.option})"
+
+
+def late_words(plan: StudyPlan) -> str:
+    """That training takes longer than the slot, with the cure; "" where it does not."""
+    cost = plan.pooled.cost
+    if cost.training is None or cost.training <= cost.slot:
+        return ""
+    return (
+        f"The slot of {cost.slot:g} s is shorter than training here takes, {cost.training:.0f} s: "
+        "an update that comes late is lost, and charged. Leave --slot out, or say "
+        f"{slot_for_training(cost.training):.0f}."
+    )
 
 
 def grounds_words(plan: StudyPlan) -> str:

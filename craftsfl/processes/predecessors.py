@@ -6,7 +6,8 @@ Guarantees, each with a test:
 - The lock goes with its holder, however that ends; it is never inherited by what it starts.
 - A process is ended only if it is provably one that an earlier supervisor of this folder started:
   its number, its start to the clock tick and the machine's boot are as recorded, in a file that
-  nobody else can write.
+  nobody else can write, and that was written in this very folder. A copy of the folder of one
+  that goes on ends nothing.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class StartedNote:
         self._path.unlink(missing_ok=True)
 
     def _write(self) -> None:
-        text = json.dumps([asdict(mark) for mark in self._marks])
+        folder = _folder_of(self._path)
+        text = json.dumps([{**asdict(mark), "folder": folder} for mark in self._marks])
         hint = "Check the folder's owner and the free space."
         with told_if_unwritable(self._path, hint, DeploymentError, id=ErrorId.FOLDER_UNUSABLE):
             write_private(self._path, text.encode())
@@ -127,13 +129,20 @@ def _taken(folder: Path, place: Path) -> DeploymentError:
 def _read(record: Path) -> list[_Mark]:
     """The recorded marks; a record that is missing or odd proves nothing, so none."""
     try:
-        items = json.loads(read_private(record, _LARGEST_RECORD))
+        items, folder = json.loads(read_private(record, _LARGEST_RECORD)), _folder_of(record)
         return [
             _Mark(str(one["name"]), int(one["pid"]), str(one["started"]), str(one["boot"]))
             for one in items
+            if one["folder"] == folder
         ]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
+
+
+def _folder_of(record: Path) -> str:
+    """What tells the folder of a record from every copy of it; raises `OSError`."""
+    found = record.parent.stat()
+    return f"{found.st_dev}:{found.st_ino}"
 
 
 def _mark_of(name: str, pid: int) -> _Mark | None:

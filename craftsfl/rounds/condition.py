@@ -66,7 +66,7 @@ def _alive(status: RunStatus, serving: Serving) -> RunsLife:
         words = f"Its ServerApp, {stopped_words(serving.pid, ANOTHER_ONE)}"
         return RunsLife(RunCondition.RUNNING, words, alive=True, stuck=True)
     if status.awaited:
-        words = f"It waits for {status.awaited}. {wish}".strip()
+        words = f"It waits for {status.awaited.removesuffix('.')}. {wish}".strip()
         return RunsLife(RunCondition.WAITING, words, alive=True)
     if status.state is RunState.PAUSED:
         paused = status.wish is Wish.PAUSE
@@ -91,7 +91,7 @@ def _dead(status: RunStatus, kept: bool) -> RunsLife:
         next_step = "craftsfl rounds serve is running and starts another one."
     else:
         next_step = "Nobody starts another one: is craftsfl rounds serve running?"
-    cause = f" ({status.last_words})" if status.last_words else ""
+    cause = f" ({status.last_words.removesuffix('.')})" if status.last_words else ""
     pause = " It is to be paused." if status.wish is Wish.PAUSE else ""
     words = f"Its ServerApp has ended{cause}. {next_step}{pause}"
     return RunsLife(RunCondition.INTERRUPTED, words, alive=False)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from craftsfl.planning.study_file import StudyNames, planned_study_text
-from craftsfl.planning.words import mending_words, verdict_words
+from craftsfl.planning.words import late_words, mending_words, verdict_words
 from craftsfl.processes.flower.certificates import check_certificate
 from craftsfl.processes.flower.credentials import (
     ServerCredentials,
@@ -118,11 +118,11 @@ def _draft(asked: Founding) -> _StudyDraft:
     plan = plan_of(asked.plan)
     digest = install_base(base_folder(asked.plan.base))  # where the ServerApp looks for it
     names = StudyNames(asked.name, digest, asked.plan.base, coordinator_key=_KEY)
-    mending = mending_words(plan)
     text = planned_study_text(plan, names)
+    said = verdict_words(plan), mending_words(plan), late_words(plan)
     hint = "Give --name a name of small letters, digits and hyphens."
     check(tomllib.loads(text), Study, where="rounds init", hint=hint)
-    return _StudyDraft(text, (verdict_words(plan), *([mending] if mending else [])))
+    return _StudyDraft(text, tuple(filter(None, said)))
 
 
 def _own_study(path: Path) -> str:
@@ -144,7 +144,8 @@ def _address(address: str) -> tuple[str, int]:
         raise ConfigError(
             f"--address {marked(address)} is not HOST:PORT.",
             "Give the name or IPv4 address by which the hospitals reach this machine, for "
-            "instance consortium.example.org:9092. For IPv6, give a DNS name.",
+            "instance consortium.example.org:9092: letters, digits, dots and hyphens, nothing "
+            "before it, a port up to 65535. For IPv6, give a DNS name.",
         )
     return host, int(port)
 

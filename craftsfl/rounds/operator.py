@@ -13,6 +13,7 @@ from craftsfl.rounds.transport import SuperLinkSide
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, CraftsflError, DeploymentError, FederationError
 from privacy.study.manifest import load_study
+from server.attempts_left import check_attempts_left
 from server.clock import SystemClock
 from server.event_log import EventLog
 from server.events import RunEnded
@@ -80,6 +81,7 @@ def start_run(settings: Path, after: int = 0) -> int:
     """
     consortium = load_consortium(settings)
     study = check_ready(consortium)
+    check_attempts_left(consortium.database_url(), study)
     flower = SuperLinkSide(settings, superlink_of(consortium))
     _wait_until_it_answers(consortium, flower)
     with Runs(consortium.database_url(), SystemClock()) as runs:

@@ -13,6 +13,7 @@ from craftsfl.planning.plan import PlannedMode, StudyPlan
 from craftsfl.planning.words import (
     bytes_words,
     grounds_words,
+    late_words,
     mending_words,
     time_words,
     verdict_words,
@@ -32,7 +33,7 @@ def show_plan(plan: StudyPlan, console: Console) -> None:
     console.print(_bars(plan, _BLOCKS[console.options.ascii_only]))
     say = Text(verdict_words(plan), style=f"bold {_COLOURS[plan.pooled.lesson]}")
     console.print(say)
-    for text in (mending_words(plan), grounds_words(plan)):
+    for text in (mending_words(plan), late_words(plan), grounds_words(plan)):
         if text:
             console.print(text, highlight=False, markup=False)
     console.print(_figures(plan))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -101,8 +103,11 @@ def write_study(plan: StudyPlan, names: StudyNames, path: Path) -> Study:
     """Write the plan's study file, and return it as sites will read it. Replaces no file."""
     if path.exists():
         raise ConfigError(f"{path} exists already.", "Choose another name, or move it away.")
+    text = planned_study_text(plan, names)
+    hint = "Give --name a name of small letters, digits and hyphens."
+    check(tomllib.loads(text), Study, where="rounds plan", hint=hint)  # before anything is written
     try:
-        write_public(path, planned_study_text(plan, names).encode("utf-8"))
+        write_public(path, text.encode("utf-8"))
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written: {error.strerror}.", "Choose another file."
@@ -120,9 +125,9 @@ def after_plan(plan: StudyPlan, options: PlanOptions, name: str, path: Path) -> 
     folder = base_folder(options.base)
     study = write_study(plan, StudyNames(name, folder_digest(folder), options.base), path)
     return (
-        f"Wrote {path}. It still lacks what only the consortium has: the roster's digest "
-        "(craftsfl rounds roster show), the coordinator's key (craftsfl rounds key), prompts.",
-        "Every hospital's policy.toml has to allow as much:",
+        f"Wrote {path}. It still lacks what only the consortium has, the roster's digest and the "
+        f"coordinator's key: craftsfl rounds add consortium.toml --study {shlex.quote(str(path))}",
+        "Every hospital's policy.toml has to allow as much, as craftsfl site join writes it:",
         policy_lines(study, plan.asked.epsilon),
     )
 
@@ -219,6 +224,11 @@ def _pair(text: str) -> tuple[str, int]:
 def _adapters(options: PlanOptions, table: RehearsalTable, on_rehearsed: bool) -> Iterator[Adapter]:
     if options.target and options.layout is not None:
         raise ConfigError("--layout and --target both name layers.", "Give one of them.")
+    if options.rank != 1 and not options.target and (options.layout is not None or on_rehearsed):
+        raise ConfigError(
+            f"--rank {options.rank}: the adapters that were rehearsed have a rank of their own.",
+            "Leave it out, or name layers with --target.",
+        )
     if options.layout is not None:
         yield _adapter(_layout_named(table, options.layout))
     elif options.target or not on_rehearsed:

@@ -31,6 +31,17 @@ class Mark(Enum):
     MIXED = ("◐", "yellow")  # of several rounds in one column: in some sums, out of others
 
 
+# The same for terminals whose encoding has no such signs: all of them would be one question mark.
+_PLAIN: Final = {
+    Mark.IN: "#",
+    Mark.OUT: "o",
+    Mark.FAILED: "x",
+    Mark.OPEN: "~",
+    Mark.AWAY: UNFILLED,
+    Mark.AHEAD: ".",
+    Mark.MIXED: "+",
+}
+
 _LEGEND: Final = {
     Mark.IN: "in the sum",
     Mark.MIXED: "in some of these sums",
@@ -42,8 +53,9 @@ _LEGEND: Final = {
 }
 
 
-def picture_lines(status: RunStatus, width: int) -> Iterator[Text]:
-    """The picture, at most `width` columns wide, with its ruler and legend."""
+def picture_lines(status: RunStatus, width: int, *, plain: bool = False) -> Iterator[Text]:
+    """The picture, at most `width` columns wide, with its ruler and legend; `plain`: in ASCII."""
+    signs = _PLAIN if plain else {mark: mark.value[0] for mark in Mark}
     names = [site.name for site in status.sites if " " not in site.name]  # no nodes without a name
     if not names:
         return
@@ -56,10 +68,10 @@ def picture_lines(status: RunStatus, width: int) -> Iterator[Text]:
     for name, marks in rows.items():
         line = Text(f"{name:<{longest}}  ")
         for mark in marks:
-            line.append(*mark.value)
+            line.append(signs[mark], mark.value[1])
         yield line
     used = {mark for marks in rows.values() for mark in marks}
-    legend = ", ".join(f"{m.value[0]} {words}" for m, words in _LEGEND.items() if m in used)
+    legend = ", ".join(f"{signs[m]} {words}" for m, words in _LEGEND.items() if m in used)
     shared = f"; each column is {each} {status.unit}s" if each > 1 else ""
     yield Text(f"{legend}{shared}", style="dim")
 

@@ -109,7 +109,8 @@ def show_status(settings: Path, run: int | None, *, as_json: bool, every: bool =
         of = f"{len(status.confirmed)} of {len(status.sites)} sites"
         console.print(f"{of} have worked out the same adapter themselves.", highlight=False)
     console.print(_sites(status))
-    for line in picture_lines(status, min(console.width, _WIDEST)):
+    plain = console.options.ascii_only
+    for line in picture_lines(status, min(console.width, _WIDEST), plain=plain):
         console.print(line)
     for words in (figures_text(status), *failed_lines(status)):
         if words:

@@ -120,7 +120,7 @@ def _check_count(study: Study, sites: int) -> None:
         )
     if sites > MAX_SITES:
         raise ConfigError(
-            f"{sites} sites are more than a consortium can have.",
+            f"--sites {sites}: a roster has {MAX_SITES} sites at most.",
             f"Give --sites {MAX_SITES} or fewer.",
         )
     if sites < study.cohort.min_sites:

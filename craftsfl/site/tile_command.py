@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,4 +97,10 @@ def _told(out: Path, done: TilingSummary) -> str:
             "No longer in the table of slides, so no longer in metadata.csv; their folders can be "
             f"deleted: {', '.join(done.unlisted)}"
         )
-    return "\n".join([*lines, f'Next: folder = "{out}" under [data] of site.toml.'])
+    folder = out.resolve()
+    lines.append(
+        f"Next: craftsfl site init FOLDER --name NAME --data {shlex.quote(str(folder))}. A "
+        "hospital that has its site.toml writes there, under [data]: "
+        f"folder = {json.dumps(str(folder), ensure_ascii=False)}"
+    )
+    return "\n".join(lines)

@@ -203,6 +203,18 @@ def _five_channels(path: Path) -> None:
     tifffile.imwrite(path, pixels, photometric="minisblack", planarconfig="contig")
 
 
+def _raw_file(path: Path) -> None:
+    """A camera's: the first page is small, and the picture is a page below it (DNG, NEF, ARW)."""
+    with tifffile.TiffWriter(path) as file:
+        file.write(np.asarray(noise()), photometric="rgb", subfiletype=1, subifds=1)
+        file.write(np.asarray(noise(64, 64)), photometric="rgb")
+
+
+def _microscope_file(path: Path) -> None:
+    tags = [(34412, 1, 8, bytes(8), True)]
+    tifffile.imwrite(path, np.asarray(noise()), photometric="rgb", extratags=tags)
+
+
 def _float_colours(path: Path) -> None:
     tifffile.imwrite(path, np.ones((32, 32, 3), np.float32), photometric="rgb")
 
@@ -216,6 +228,8 @@ def _float_colours(path: Path) -> None:
         (_five_channels, "more channels than colours"),
         (_float_colours, "floating-point colours"),
         (lambda p: tifffile.imwrite(p, np.ones((32, 32), np.int16)), "no agreed black and white"),
+        (_raw_file, "preview, as in a camera's raw file"),
+        (_microscope_file, "a Zeiss microscope"),
         (lambda p: Image.new("RGB", (1, 60_000)).save(p, "PNG"), "smaller than 16x16"),
     ],
 )

@@ -106,7 +106,7 @@ TABLE = (
     ),
     Tried(
         ("simulate", str(SAMPLE), "--sites", "1001", "--dir", "@/sim"),
-        "1001 sites are more",
+        "a roster has 1000 sites at most",
         "--sites 1000 or fewer",
     ),
     Tried(

@@ -50,6 +50,7 @@ PUBLISHED = [
     "run-failed",
     "run-ended",
     "run-still-open",
+    "study-used-up",
     "run-interrupted",
     "run-stopped",
     "study-changed",

@@ -425,3 +425,47 @@ def test_a_session_whose_members_are_too_few_is_renewed_with_who_is_there(
     assert "north" in first["sites"] and "site-4" not in first["sites"]
     assert "site-4" in second["sites"] and "north" not in second["sites"]
     assert second["reason"] == "Too few of its members are there."
+
+
+def test_a_site_that_has_left_is_not_asked_again_and_who_comes_in_between_is_told_why_it_waits(
+    pooled: Callable[..., SealedWorld], events: Any
+) -> None:
+    """Refused costs one attempt, not all of them; and nobody rings a site that is there."""
+    world = four(pooled, rounds=3)
+    late, leaver = world.nodes[NAMES[0]], world.nodes[NAMES[1]]
+    second, gone = asks_for(2), list[int]()
+    refused = list[tuple[int, type]]()
+
+    def refusing(node: int, reason: Reason, until: Callable[[], bool]) -> None:
+        handle = world.handlers[node]
+
+        def answer(request: bytes) -> bytes:
+            body = open_envelope(request, limit=LARGE).body
+            if not isinstance(body, Hello | SealedStep) or until():
+                return handle(request)
+            refused.append((node, type(body)))
+            return seal(replace(open_envelope(request, limit=LARGE), body=Refusal(reason)))
+
+        world.handlers[node] = answer
+
+    def has_been_waited_for() -> bool:
+        return any("has left the study" in event["reason"] for event in events("run-waiting"))
+
+    def faults(node: int, number: int, request: bytes) -> GridFault | None:
+        if second(request) and not gone:
+            gone.append(leaver)
+            refusing(leaver, Reason.LEFT, has_been_waited_for)
+        return None
+
+    world.faults = faults
+    refusing(late, Reason.PAUSED, lambda: bool(events("round-failed")))
+    run_federation(world.federation())
+    assert outcomes(read_status(world.url))[:3] == [
+        (1, 1, "finished", 3),
+        (2, 1, "failed", 0),
+        (2, 2, "finished", 3),
+    ]
+    assert refused.count((leaver, SealedStep)) == 1
+    waited = events("run-waiting")[-1]["reason"]
+    assert f"{NAMES[1]}: The hospital has left the study" in waited
+    assert f"{NAMES[0]}: It was not in the first cohort of round 2" in waited

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from client.agent.in_force import policy_digest, read_in_force
@@ -93,7 +94,8 @@ def reload(site_toml: Path) -> str:
         f"{edited}The files are in order. The agent reads them once nothing of an attempt may "
         "leave any more: at once if none is open, else when it was answered or its time is over. "
         "What was charged stays charged; an attempt that was begun and given up is charged, as at "
-        "any start. Until then the earlier policy holds: craftsfl site status site.toml says which."
+        "any start. Until then the earlier policy holds: craftsfl site status "
+        f"{shlex.quote(str(site_toml))} says which."
     )
 
 

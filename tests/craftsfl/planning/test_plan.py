@@ -16,7 +16,13 @@ from craftsfl.planning.plan import Known, StudyPlan, nearest_layout, planned
 from craftsfl.planning.recovery import Recovery, fitted
 from craftsfl.planning.rehearsed import shipped_rehearsals
 from craftsfl.planning.request import PlanRequest, default_min_sites, default_spare
-from craftsfl.planning.words import mending_words, share_words, time_words, verdict_words
+from craftsfl.planning.words import (
+    late_words,
+    mending_words,
+    share_words,
+    time_words,
+    verdict_words,
+)
 from privacy.accounting import epsilon
 from privacy.accounting.across import GaussianFilter
 from privacy.errors import ConfigError, CraftsflError
@@ -157,6 +163,15 @@ def test_a_slot_is_longer_than_training_and_than_policies_ask() -> None:
     assert slot_for_training(10) == 60
     assert slot_for_training(61) == 125
     assert plan(slot=20.0).pooled.cost.whole == pytest.approx(40 * 21.3)
+
+
+def test_a_slot_shorter_than_training_is_told_with_one_that_is_not() -> None:
+    training = plan().pooled.cost.training
+    assert training is not None
+    words = late_words(plan(slot=training / 2))
+    assert "is lost, and charged" in words
+    assert words.endswith(f"or say {slot_for_training(training):.0f}.")
+    assert late_words(plan(slot=2 * training)) == ""
 
 
 def test_without_a_known_speed_there_is_no_training_time() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,6 +142,7 @@ def test_nothing_is_ended_that_is_not_provably_ours(
         {**true, "pid": 1},
         {**true, "pid": 2**22 + 1},
         {**true, "pid": -1},
+        {**true, "folder": "0:0"},
     ]
     texts = [json.dumps([other]) for other in others]
     for text in [*texts, "", "[", "{}", "[1]", "null", '[{"pid": 1}]', "[" * 9999]:
@@ -154,6 +156,19 @@ def test_nothing_is_ended_that_is_not_provably_ours(
     (tmp_path / "superlink.json").chmod(0o600)
     end_predecessors(tmp_path / "superlink.json")
     assert gone(sleeper)
+
+
+def test_a_copy_of_the_folder_of_one_that_goes_on_ends_nothing(
+    tmp_path: Path, sleeper: psutil.Process
+) -> None:
+    (tmp_path / "one").mkdir()
+    StartedNote(tmp_path / "one" / "superlink.json").add("superlink", sleeper.pid)
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")
+    with sole_supervisor(tmp_path / "copy", "superlink"):
+        assert sleeper.is_running()
+    (tmp_path / "one").rename(tmp_path / "moved")
+    with sole_supervisor(tmp_path / "moved", "superlink"):
+        assert gone(sleeper)
 
 
 def test_a_lock_or_record_that_is_a_link_is_not_followed(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, DeploymentError, FederationError, ModelError
 from privacy.secagg.chain import write_rosters
 from privacy.study.manifest import load_study
+from server.attempts_left import check_attempts_left
 from server.clock import SystemClock
 from server.life import exclusively, serving
 from server.run_name import RunName
@@ -199,3 +200,21 @@ def test_the_status_in_json_says_how_the_run_really_is(
     assert (found["state"], found["condition"], found["alive"]) == ("running", "interrupted", False)
     assert "test-study run 1: interrupted, round 0 of 2." in text
     assert "is craftsfl rounds serve running?" in text
+
+
+def test_a_study_whose_attempts_are_used_up_is_not_begun_again(bureau: Bureau) -> None:
+    """It would charge patients for rounds, and never finish."""
+    study = load_study(bureau.study_file)
+    check_attempts_left(bureau.settings.database_url(), study)  # nothing has run yet
+    for _ in range(study.privacy.attempts):
+        store = bureau.store(bureau.begin())
+        for round in range(1, study.rounds + 1):
+            store.open_attempt(round, 1, [site.name for site in study.sites])
+            for site in study.sites:
+                store.update_received((round, 1), site.name, 0.1)
+        store.set_state(RunState.FAILED)
+        store.close()
+    with pytest.raises(FederationError, match="could not finish") as caught:
+        start_run(bureau.file)
+    assert all(f"{site.name} 0" in caught.value.message for site in study.sites)
+    assert "craftsfl rounds plan" in caught.value.hint

@@ -49,6 +49,13 @@ def test_each_site_is_a_line_and_each_round_a_mark(tmp_path: Path) -> None:
     assert lines[4] == ("● in the sum, ○ dropped out, … under way, - not asked, · to come")
 
 
+def test_every_mark_is_told_apart_where_there_is_only_ascii(tmp_path: Path) -> None:
+    status = status_of(tmp_path, make_study(rounds=5))
+    lines = [line.plain for line in picture_lines(status, 80, plain=True)]
+    assert lines[1:4] == ["east   #o-..", "north  ##~..", "south  ##~.."]
+    assert lines[4] == "# in the sum, o dropped out, ~ under way, - not asked, . to come"
+
+
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_a_long_run_fits_the_width(tmp_path: Path, width: int) -> None:
     status = status_of(tmp_path, make_study(rounds=400))

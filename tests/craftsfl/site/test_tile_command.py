@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,8 @@ def test_it_tells_what_there_is_and_where_to_look(slides: Path, tmp_path: Path) 
     assert str(out / "contact-sheet-1.png") in lines[1]
     assert lines[2] == f"Left out: 1 rows or slides. The reasons: {out / 'quarantine.csv'}"
     assert lines[3] == "In no row of the table, so not cut: 1 files."
-    assert lines[4] == f'Next: folder = "{out}" under [data] of site.toml.'
+    assert f"--data {out}. A hospital" in lines[4]
+    assert tomllib.loads(lines[4].rsplit(": ", 1)[1]) == {"folder": str(out)}
     assert "canary" not in result.output
 
 
