@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -103,3 +104,13 @@ def _possible() -> bool:
 
 
 needs_users = pytest.mark.skipif(not _possible(), reason="only root can become other users")
+
+
+def shared(folder: Path) -> dict[str, str]:
+    """Files and folders below `folder` with any right for the group or others."""
+    modes = {path: stat.S_IMODE(path.lstat().st_mode) for path in [folder, *folder.rglob("*")]}
+    return {
+        str(path.relative_to(folder.parent)): oct(mode)
+        for path, mode in modes.items()
+        if mode & 0o077 and not path.is_symlink()
+    }

@@ -26,13 +26,7 @@ from craftsfl.processes.supervisor import Command, Supervisor, claim_port, port_
 from craftsfl.rounds.fab import build
 from craftsfl.site.airlock import two_users
 from tests.client.hospital import ROOT
-from tests.craftsfl.site.test_airlock import (
-    NODE,
-    as_user,
-    check_report,
-    running_agent,
-    two_user_site,
-)
+from tests.craftsfl.site.two_users import NODE, as_user, check_report, running_agent, two_user_site
 from tests.users import needs_users, open_folder, visible
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(300), needs_users]

@@ -11,16 +11,13 @@ import pytest
 
 from privacy.error_ids import ErrorId
 from privacy.errors import FederationError
-from privacy.secagg.sealed.server import SealedServer
 from privacy.wire.closing import SealedClose, SealedConfirmed
 from privacy.wire.envelope import open_envelope, seal
-from privacy.wire.sealed import OpenedSum
 from server.inprocess import Drop, GridFault
 from server.rounds import run_federation
 from server.sealed_closing import CLOSING_SECONDS
 from server.status import read_status
-from tests.server.sealed import LARGE, SealedWorld
-from tests.server.test_sealed_misses import charges, outcomes
+from tests.server.sealed import LARGE, SealedWorld, charges, forging, outcomes
 
 
 def is_close(request: bytes) -> bool:
@@ -93,23 +90,6 @@ def test_an_agent_that_was_restarted_confirms_nothing(
     (event,) = events("adapter-confirmed")
     assert event["sites"] == ["harbour", "north"]
     assert event["others"][0].startswith("hillside: The site has no keys of this session")
-
-
-def forging(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
-    """The coordinator opens another sum than the sites have sent, in the last step."""
-    right, wrong = SealedServer.result, []
-
-    def result(server: SealedServer) -> OpenedSum:
-        opened = right(server)
-        if opened.step == 3 and len(wrong) < times:
-            wrong.append(opened.attempt)
-            lanes = opened.lanes.copy()
-            lanes[0] ^= np.uint64(1)
-            return replace(opened, lanes=lanes)
-        return opened
-
-    monkeypatch.setattr(SealedServer, "result", result)
-    return wrong
 
 
 def test_a_last_sum_that_nobody_takes_is_forgotten_and_its_step_is_run_again(

@@ -29,8 +29,8 @@ from privacy.config import check
 from privacy.errors import ModelError
 from privacy.study.manifest import Study
 from tests.client.pictures import tile_of
-from tests.client.training.conftest import SeededNoise, make_tiles
-from tests.model.encoders.conftest import save
+from tests.client.training.tiles import SeededNoise, make_tiles
+from tests.model.encoders.small import save
 
 DIGEST = "sha256:" + "1" * 64
 PHRASES = ["glands", "fat, breast", "mucin"]

@@ -27,7 +27,7 @@ from privacy.dpsgd.opacus_engine import OpacusEngine
 from privacy.errors import ModelError
 from privacy.study.manifest import Study
 from tests.client.pictures import tile_of
-from tests.client.training.conftest import SeededNoise, make_tiles
+from tests.client.training.tiles import SeededNoise, make_tiles
 
 DIGEST = "sha256:" + "1" * 64
 BLOCK = "up_blocks.0"  # 8 by 8 places in the random tiny base
