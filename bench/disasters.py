@@ -45,7 +45,7 @@ from bench.output import BenchRow
 from bench.plane_faults import ledgers_of
 from bench.plane_study import PLANE_SITES, PlaneStudy
 from server.events import LoggedEvent, RoundFinished
-from server.status import read_status
+from server.status_reader import read_status
 
 Disaster = Literal[
     "link cut", "clock ahead", "clock behind", "certificate expires", "coordinator hangs"

@@ -36,7 +36,7 @@ from privacy.study.manifest import load_study
 from server.events import LoggedEvent, decode_event
 from server.own_key import make_coordinator_key
 from server.settings import ConsortiumSettings, load_consortium
-from server.status import read_status
+from server.status_reader import read_status
 
 PLANE_COORDINATOR_KEY: Final = "coordinator.key"
 ROOT_FOLDER: Final = Path(__file__).resolve().parents[1]

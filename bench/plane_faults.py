@@ -49,7 +49,7 @@ from server.events import (
     RunFailed,
     RunStarted,
 )
-from server.status import read_status
+from server.status_reader import read_status
 
 PLANE_PARTS: Final[tuple[PlanePart, ...]] = get_args(PlanePart)
 _ROUND_SECONDS: Final = 120.0  # within which a round ends that nobody harms

@@ -19,7 +19,7 @@ from typing import Any, Final
 from bench.plane import Plane, PlanePart
 from bench.plane_study import PlaneStudy
 from server.events import LoggedEvent, RoundFailed, RunEvent, SessionOpened
-from server.status import read_status
+from server.status_reader import read_status
 
 PlaneAttempt = tuple[int, int]  # round, attempt
 _TRIALS: Final = "trials.jsonl"

@@ -40,7 +40,8 @@ from privacy.study.manifest import Study, load_study
 from server.checkpoint import load_checkpoint
 from server.events import RunEvent
 from server.settings import load_consortium
-from server.status import RunStatus, read_status
+from server.status import RunStatus
+from server.status_reader import read_status
 from tests.integration import site_process
 from tests.integration.consortium import ROOT
 

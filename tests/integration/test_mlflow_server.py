@@ -25,7 +25,7 @@ from model.origin import DIGEST_TAG
 from privacy.wire.envelope import open_envelope
 from server.checkpoint import sha256_of
 from server.settings import load_consortium
-from server.status import read_ended
+from server.status_reader import read_ended
 from tests.server.listening import hang, listening
 from tests.server.office import Office, drawn
 from tests.users import AGENT, SUPERNODE, command_as, give, needs_users, open_folder

@@ -22,7 +22,7 @@ from craftsfl.processes.supervisor import Command
 from model.cache import shipped_base
 from privacy.ledger import State, read_ledger
 from server.events import RunFailed, RunFinished
-from server.status import read_status
+from server.status_reader import read_status
 from tests.client.hospital import ROOT
 from tests.client.pictures import write_folder
 from tests.users import AGENT, command_as, give, needs_users, open_folder

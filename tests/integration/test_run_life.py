@@ -30,7 +30,7 @@ from server.events import (
 )
 from server.life import now_serving
 from server.settings import load_consortium
-from server.status import read_status
+from server.status_reader import read_status
 from server.tables import AttemptState
 from tests.integration.five_sites import NAMES, FiveSites, wanted
 

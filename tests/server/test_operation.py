@@ -28,7 +28,7 @@ from server.operation import Carried, operate
 from server.readiness import load_roster
 from server.runs import Runs
 from server.settings import ConsortiumSettings
-from server.status import read_status
+from server.status_reader import read_status
 from server.tables import ENDED, AttemptState, RunState, Wish
 from tests.server.fakes import FLOWER_RUN, RUN, WaitsForEver
 from tests.server.masked import masked_study, members_of

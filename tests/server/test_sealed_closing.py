@@ -16,7 +16,7 @@ from privacy.wire.envelope import open_envelope, seal
 from server.inprocess import Drop, GridFault
 from server.rounds import run_federation
 from server.sealed_closing import CLOSING_SECONDS
-from server.status import read_status
+from server.status_reader import read_status
 from tests.server.sealed import LARGE, SealedWorld, charges, forging, outcomes
 
 

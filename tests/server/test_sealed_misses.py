@@ -20,7 +20,8 @@ from privacy.wire.secagg import SecAggRefusal
 from privacy.wire.session import SessionGroup, SessionKeys, SessionOffer
 from server.inprocess import Drop, GridFault
 from server.rounds import run_federation
-from server.status import RunStatus, read_status
+from server.status import RunStatus
+from server.status_reader import read_status
 from tests.client.sealed import NAMES, sealed_values
 from tests.server.sealed import FOUR, LARGE, SealedWorld, charges, four, outcomes
 
