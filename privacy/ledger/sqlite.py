@@ -18,7 +18,7 @@ from privacy.closing import Closing
 from privacy.errors import LedgerError
 from privacy.ledger import database as db
 from privacy.ledger.anchors import Anchors
-from privacy.ledger.base import AttemptKey, Charge, Entry, State, StepMark
+from privacy.ledger.attempts import AttemptKey, Charge, Entry, State, StepMark
 from privacy.ledger.binding import bind
 from privacy.ledger.chain import Chain
 from privacy.ledger.files import HeadFile, take_lock

@@ -20,7 +20,7 @@ from privacy.audit.promotions import signoff_facts
 from privacy.audit.signoff import SignedVerdict
 from privacy.ledger import Charge
 from privacy.ledger.anchors import Anchors
-from privacy.ledger.base import AttemptKey
+from privacy.ledger.attempts import AttemptKey
 from privacy.ledger.chain import Chain
 from privacy.ledger.records import Charged, Intent
 from privacy.log.checkpoints import Cosignature, TreeHead

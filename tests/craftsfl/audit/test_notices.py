@@ -18,7 +18,7 @@ from privacy.audit.faults import Flaw, listed_names
 from privacy.audit.packs import unpacked_rows
 from privacy.ledger import Charge
 from privacy.ledger.anchors import Anchors
-from privacy.ledger.base import AttemptKey, charged
+from privacy.ledger.attempts import AttemptKey, charged
 from privacy.ledger.chain import Chain
 from privacy.ledger.records import Charged, Content, GeneratorTried, Intent
 from privacy.log.entries import LogEntry
