@@ -32,7 +32,9 @@ from server.status_reader import read_status
 from server.tables import ENDED, AttemptState, RunState, Wish
 from tests.server.fakes import FLOWER_RUN, RUN, WaitsForEver
 from tests.server.masked import masked_study, members_of
-from tests.server.office import LostGrid, Office, unauthorised
+from tests.server.office import LostGrid, Office, office, unauthorised
+
+__all__ = ["office"]  # the fixture
 
 Events = Callable[[str], list[dict[str, Any]]]
 
