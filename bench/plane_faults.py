@@ -42,13 +42,8 @@ from bench.plane_study import PLANE_SITES, PlaneMode, PlaneStudy
 from craftsfl.processes.flower.control import answers
 from craftsfl.rounds.operator import superlink_of
 from privacy.ledger import State, read_ledger
-from server.events import (
-    LoggedEvent,
-    RoundFinished,
-    RoundStarted,
-    RunFailed,
-    RunStarted,
-)
+from server.event_lines import LoggedEvent
+from server.events import RoundFinished, RoundStarted, RunFailed, RunStarted
 from server.status_reader import read_status
 
 PLANE_PARTS: Final[tuple[PlanePart, ...]] = get_args(PlanePart)

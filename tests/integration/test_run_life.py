@@ -20,14 +20,8 @@ from craftsfl.rounds.keeper import Keeper
 from craftsfl.rounds.operator import keeper_of
 from craftsfl.rounds.run_display import EventTail
 from privacy.ledger import State, read_ledger
-from server.events import (
-    LoggedEvent,
-    RoundFinished,
-    RunFailed,
-    RunFinished,
-    RunStarted,
-    SiteStarted,
-)
+from server.event_lines import LoggedEvent
+from server.events import RoundFinished, RunFailed, RunFinished, RunStarted, SiteStarted
 from server.life import now_serving
 from server.settings import load_consortium
 from server.status_reader import read_status
