@@ -26,7 +26,10 @@ from privacy.ledger import State, read_ledger
 from tests.client.hospital_folder import HospitalFolder, unbound
 
 TRIALS = [8, pytest.param(150, marks=pytest.mark.slow)]
-OURS = ("privacy/ledger/", "client/agent/own_ledger", "client/agent/ledger_verbs", "ledger_note")
+OURS = (
+    *("privacy/ledger/", "privacy/transaction", "ledger_note"),
+    *("client/agent/own_ledger", "client/agent/ledger_verbs"),
+)
 
 
 def killed_at(line: int, action: Callable[[], object]) -> int:
