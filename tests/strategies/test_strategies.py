@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from privacy.errors import FederationError
 from privacy.study.manifest import Aggregation
 from strategies import FedAdam, FedAvg, Strategy, make_strategy
-from strategies.cohort import weighted_mean
 from strategies.fedadam import Moments
+from strategies.mean import weighted_mean
 
 P = 5
 WEIGHTS = {"north": 500.0, "harbour": 800.0, "hillside": 1200.0}
