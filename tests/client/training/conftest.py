@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from diffusers import StableDiffusionPipeline
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from model.base import load_base
 from privacy.config import check
@@ -32,3 +33,15 @@ def quiet_study(study_values: dict[str, Any]) -> Study:
     study_values["training"] |= {"noise_multiplier": 0, "sampling_rate": 1}
     study_values["sites"][0]["declared_patients"] = 12
     return check(study_values, Study, where="test")
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the hub is here, and whoever asks it fails the test."""
+
+    def asked(*_: object, local_files_only: bool = False, **__: object) -> str:
+        if not local_files_only:
+            pytest.fail("the hub was asked")
+        raise LocalEntryNotFoundError("no snapshot")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", asked)
