@@ -28,6 +28,7 @@ from craftsfl.site.airlock import check_gateway, two_users
 from craftsfl.site.serving import serve_site
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, CraftsflError, PolicyError
+from scripts.other_users import visible
 from tests.client.hospital import ROOT, write_hospital
 from tests.client.studies import make_study
 from tests.craftsfl.called import craftsfl
@@ -43,7 +44,7 @@ from tests.craftsfl.site.two_users import (
     write_site,
 )
 from tests.hostile import MARK
-from tests.users import attempt, needs_users, open_folder, visible
+from tests.users import attempt, needs_users, open_folder
 
 
 def test_one_user_is_refused_and_told_what_to_do(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 from craftsfl.processes.accounts import find_account
 from craftsfl.processes.environment import environment
+from scripts.other_users import visible
 from tests.client.hospital import ROOT, Hospital, write_hospital
 from tests.client.studies import make_study
 from tests.hostile import WANTED
-from tests.users import visible
 
 AGENT, NODE = "daemon", "nobody"  # users that every Linux has, and who own nothing
 GATEWAY = """
