@@ -11,8 +11,10 @@ import pytest
 
 from privacy.error_ids import ErrorId
 from privacy.errors import FederationError
+from privacy.wire.bodies import Refusal
 from privacy.wire.closing import SealedClose, SealedConfirmed
 from privacy.wire.envelope import open_envelope, seal
+from privacy.wire.reasons import Reason
 from server.inprocess import Drop, GridFault
 from server.rounds import run_federation
 from server.sealed_closing import CLOSING_SECONDS
@@ -117,6 +119,31 @@ def test_a_run_whose_last_sum_is_always_false_publishes_nothing(
     assert caught.value.id == ErrorId.ROUND_FAILED
     assert wrong == [1, 2, 3]  # as many attempts as the study has for a step
     assert events("adapter-confirmed") == []
+
+
+@pytest.mark.parametrize(("known", "steps"), [(1, [2, 3]), (99, [3])])
+def test_a_site_that_lacks_sums_gets_them_with_the_question(
+    pooled: Callable[..., SealedWorld], events: Any, known: int, steps: list[int]
+) -> None:
+    """Those after the last that it has; and the last one also if it says that it has more."""
+    world = pooled()
+    node, given = world.nodes["north"], []
+    at_home = world.handlers[node]
+
+    def lacking(data: bytes) -> bytes:
+        envelope = open_envelope(data, limit=LARGE)
+        if isinstance(envelope.body, SealedClose):
+            given.append([opened.step for opened in envelope.body.opened])
+            if len(given) == 1:
+                refusal = Refusal(Reason.MISSING_SUMS, newest_run=known)
+                return seal(replace(envelope, body=refusal))
+        return at_home(data)
+
+    world.handlers[node] = lacking
+    run_federation(world.federation())
+    (event,) = events("adapter-confirmed")
+    assert given == [[3], steps]
+    assert event["sites"] == ["harbour", "hillside", "north"]
 
 
 def test_a_word_that_its_site_has_not_signed_does_not_count(
