@@ -119,6 +119,17 @@ def test_what_lies_beyond_is_taken_off_delta_once() -> None:
     assert stretched(gaussian, 1e-5, Nearness(0.0, 0.0, 1e-5)) == math.inf
 
 
+def test_the_closed_form_is_for_full_batches_alone() -> None:
+    """One step of another kind among them, and losses are composed as for any schedule."""
+    full = GaussianSteps(1.0, 4.0, 3, 1e-9, 0.0)
+    drawn, exact = full._replace(sampling_rate=0.5), full._replace(factor=0.0)
+    assert composition_module.in_closed_form((full,))
+    for other in (drawn, exact):
+        assert not composition_module.in_closed_form((other,))
+        assert not composition_module.in_closed_form((full, other))
+        assert not composition_module.in_closed_form((other, full))
+
+
 @pytest.mark.parametrize("huge", [701.0, 900.0, 1e6])
 def test_an_epsilon_whose_power_is_no_number_is_infinite_where_a_distance_is_paid(
     huge: float,
