@@ -44,8 +44,9 @@ from bench.moved_clock import write_shift
 from bench.output import BenchRow
 from bench.plane_faults import ledgers_of
 from bench.plane_study import PLANE_SITES, PlaneStudy
-from server.events import LoggedEvent, RoundFinished
-from server.status import read_status
+from server.event_lines import LoggedEvent
+from server.events import RoundFinished
+from server.status_reader import read_status
 
 Disaster = Literal[
     "link cut", "clock ahead", "clock behind", "certificate expires", "coordinator hangs"

@@ -35,8 +35,9 @@ from bench.plane import Plane
 from bench.plane_faults import ledgers_of
 from bench.plane_site import RELEASED
 from bench.plane_study import PLANE_SITES, PlaneStudy
-from server.events import LoggedEvent, RoundFinished, RunFailed
-from server.status import read_status
+from server.event_lines import LoggedEvent
+from server.events import RoundFinished, RunFailed
+from server.status_reader import read_status
 
 DiskOwner = Literal["agent", "coordinator", "mlflow"]
 DISK_OWNERS: Final[tuple[DiskOwner, ...]] = get_args(DiskOwner)

@@ -82,11 +82,11 @@ _FASTER: Final = 30_000.0  # the agent's clock: the study's time slots take mill
 _STEP_SECONDS: Final = 0.0005
 
 Place = Literal["ledger", "training", "release"]
-_PLACES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {  # part of the file's path, functions
-    "ledger": ("/privacy/ledger/", ()),
-    "training": ("", ("train", "_run", "_train", "_outcome", "_note", "_conclude")),
+_PLACES: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {  # parts of paths, functions
+    "ledger": (("/privacy/ledger/", "/privacy/transaction"), ()),
+    "training": ((), ("train", "_run", "_train", "_outcome", "_note", "_conclude")),
     "release": (
-        "",
+        (),
         ("_exchange", "_masked", "_looked", "_without_update", "commit", "_serve", "write_frame"),
     ),
 }
@@ -158,12 +158,12 @@ class Trap:
         sys.settrace(self._enter)
 
     def _enter(self, frame: FrameType, event: str, argument: object) -> Any:  # noqa: ANN401
-        path, functions = _PLACES[self.place]
+        paths, functions = _PLACES[self.place]
         file = frame.f_code.co_filename
         if functions:
             here = frame.f_code.co_name in functions and any(own in file for own in _OWN)
         else:
-            here = path in file
+            here = any(part in file for part in paths)
         return self._line if here else None
 
     def _line(self, frame: FrameType, event: str, argument: object) -> Any:  # noqa: ANN401

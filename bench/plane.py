@@ -33,10 +33,10 @@ from privacy.identity import make_identity
 from privacy.secagg.chain import write_rosters
 from privacy.secagg.roster import Member, add_signature, propose_roster
 from privacy.study.manifest import load_study
-from server.events import LoggedEvent, decode_event
+from server.event_lines import LoggedEvent, decode_event
 from server.own_key import make_coordinator_key
 from server.settings import ConsortiumSettings, load_consortium
-from server.status import read_status
+from server.status_reader import read_status
 
 PLANE_COORDINATOR_KEY: Final = "coordinator.key"
 ROOT_FOLDER: Final = Path(__file__).resolve().parents[1]

@@ -42,14 +42,9 @@ from bench.plane_study import PLANE_SITES, PlaneMode, PlaneStudy
 from craftsfl.processes.flower.control import answers
 from craftsfl.rounds.operator import superlink_of
 from privacy.ledger import State, read_ledger
-from server.events import (
-    LoggedEvent,
-    RoundFinished,
-    RoundStarted,
-    RunFailed,
-    RunStarted,
-)
-from server.status import read_status
+from server.event_lines import LoggedEvent
+from server.events import RoundFinished, RoundStarted, RunFailed, RunStarted
+from server.status_reader import read_status
 
 PLANE_PARTS: Final[tuple[PlanePart, ...]] = get_args(PlanePart)
 _ROUND_SECONDS: Final = 120.0  # within which a round ends that nobody harms

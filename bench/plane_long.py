@@ -18,8 +18,9 @@ from typing import Any, Final
 
 from bench.plane import Plane, PlanePart
 from bench.plane_study import PlaneStudy
-from server.events import LoggedEvent, RoundFailed, RunEvent, SessionOpened
-from server.status import read_status
+from server.event_lines import LoggedEvent
+from server.events import RoundFailed, RunEvent, SessionOpened
+from server.status_reader import read_status
 
 PlaneAttempt = tuple[int, int]  # round, attempt
 _TRIALS: Final = "trials.jsonl"

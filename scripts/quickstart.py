@@ -178,7 +178,7 @@ def main() -> None:
 
 
 def _play_as_ordinary_user(folder: Path) -> None:
-    from tests.users import command_as
+    from scripts.other_users import command_as
 
     os.chown(folder, _USER, _USER)
     argv = [sys.executable, str(Path(__file__).resolve()), "--dir", str(folder)]

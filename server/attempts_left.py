@@ -9,7 +9,7 @@ from collections import Counter
 from privacy.error_ids import ErrorId
 from privacy.errors import FederationError
 from privacy.study.manifest import Study
-from server.status import read_ended
+from server.status_reader import read_ended
 from server.tables import PartState
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from privacy.errors import CraftsflError
 from privacy.study.manifest import Study, load_study
 from server.settings import ConsortiumSettings
-from server.status import RunStatus, read_ended
+from server.status import RunStatus
+from server.status_reader import read_ended
 from server.tables import RunState
 from server.tracking import Tracked, Tracking, TrackingPlace
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from privacy.error_ids import ErrorId
 from privacy.errors import DeploymentError
 from server.clock import RunClock
-from server.events import LoggedEvent, RunEvent, encode_event
+from server.event_lines import LoggedEvent, encode_event
+from server.events import RunEvent
 
 
 class EventLog:

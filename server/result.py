@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.checkpoint import write_durably
-from server.events import finite
+from server.event_lines import finite
 from server.mlflow_client import public_uri
 from server.status import RunStatus, SiteStatus
 from server.tables import RunState

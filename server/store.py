@@ -22,7 +22,8 @@ from server.clock import RunClock
 from server.database import database_errors, open_database
 from server.run_name import RunName
 from server.runs import add_run, note_transport
-from server.status import QualityStatus, ReleaseStatus, RunFailure, RunStatus, status_of
+from server.status import QualityStatus, ReleaseStatus, RunFailure, RunStatus
+from server.status_reader import status_of
 from server.step_store import StepStore
 from server.tables import (
     ENDED,

@@ -92,10 +92,10 @@ def test_every_example_is_listed_and_tried_here() -> None:
         assert f'run("{path.name}"' in here
 
 
-def test_the_cost_of_a_study(run: Run) -> None:
+def test_the_cost_of_a_study_is_what_the_readme_shows(run: Run) -> None:
     shown = run("cost_of_a_study.py", str(ROOT / "docs/examples/study.toml"))
     assert "epsilon = 3.85 at delta = 5e-06" in shown
-    assert "for epsilon = 8: noise_multiplier = " in shown
+    assert f"The first line prints\n\n```\n{shown}```\n" in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_the_server_gets_the_sum(run: Run) -> None:

@@ -1,8 +1,7 @@
 """Running things as other users of this machine, which only root can do.
 
-The users have numbers and no names, homes or groups. Where the interpreter lies below a folder
-that only root may enter, a private mount namespace shows it to them; nothing of the machine is
-changed.
+The users have numbers and no names, homes or groups. `scripts.other_users` says how they find the
+interpreter.
 """
 
 from __future__ import annotations
@@ -10,43 +9,20 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scripts.other_users import command_as
+
 AGENT, SUPERNODE = 61001, 61002  # uid and gid
-# $1: the closed folder, $2: the folder in it that is to be seen, then uid, gid and the command.
-_SHOW = """
-set -e
-top=$1 seen=$2; shift 2; umask 022
-mount --make-rprivate /
-stage=$(mktemp -d)
-mount -t tmpfs -o mode=0755 none "$stage"
-mkdir -p "$stage/${seen#"$top"/}"
-mount --bind "$seen" "$stage/${seen#"$top"/}"
-mount --move "$stage" "$top"
-rmdir "$stage"
-exec "$@"
-"""
-
-
-def visible(argv: Sequence[str]) -> list[str]:
-    """`argv` for root to start, with the interpreter in a place where every user may run it."""
-    closed, prefix = _closed_above(Path(sys.base_prefix)), sys.base_prefix
-    if closed is None:
-        return list(argv)
-    return ["unshare", "--mount", "sh", "-c", _SHOW, "sh", str(closed), prefix, *argv]
-
-
-def command_as(uid: int, argv: Sequence[str]) -> list[str]:
-    """`argv` for root to start, so that it runs as the user `uid`."""
-    return visible(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *argv])
 
 
 def attempt(uid: int, action: Callable[[], Any]) -> Any:
@@ -89,12 +65,6 @@ def give(folder: Path, uid: int) -> None:
         os.chown(path, uid, uid, follow_symlinks=False)
 
 
-def _closed_above(path: Path) -> Path | None:
-    """The highest folder above `path` that others may not enter."""
-    folders = reversed([path, *path.parents])
-    return next((folder for folder in folders if not folder.stat().st_mode & 0o001), None)
-
-
 def _possible() -> bool:
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         return False
@@ -103,3 +73,13 @@ def _possible() -> bool:
 
 
 needs_users = pytest.mark.skipif(not _possible(), reason="only root can become other users")
+
+
+def shared(folder: Path) -> dict[str, str]:
+    """Files and folders below `folder` with any right for the group or others."""
+    modes = {path: stat.S_IMODE(path.lstat().st_mode) for path in [folder, *folder.rglob("*")]}
+    return {
+        str(path.relative_to(folder.parent)): oct(mode)
+        for path, mode in modes.items()
+        if mode & 0o077 and not path.is_symlink()
+    }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from privacy.errors import LedgerError
 from privacy.ledger.notes import Note
+from privacy.transaction import transaction
 
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS ledger_note "
@@ -41,10 +42,11 @@ def write_note(register: Path, note: Note) -> None:
     try:
         with closing(_open(register, "rw")) as database:
             database.execute("PRAGMA synchronous = FULL")
-            database.execute("BEGIN IMMEDIATE")
-            database.execute(_TABLE)
-            database.execute("INSERT OR REPLACE INTO ledger_note VALUES (1, ?)", (note.encode(),))
-            database.execute("COMMIT")
+            with transaction(database):
+                database.execute(_TABLE)
+                database.execute(
+                    "INSERT OR REPLACE INTO ledger_note VALUES (1, ?)", (note.encode(),)
+                )
     except (sqlite3.Error, UnicodeDecodeError, OverflowError, MemoryError) as error:
         raise _unusable(register) from error
 

@@ -43,6 +43,7 @@ from client.patients.tables import (
 from privacy.closing import Closing
 from privacy.errors import LedgerError
 from privacy.files import hint_for, make_private
+from privacy.transaction import transaction
 
 BUSY_SECONDS: Final = 5.0
 
@@ -256,14 +257,8 @@ class Register(Closing):
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing; fsynced when it ends without an error."""
-        with self._lock, self._clear_errors():
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._database
-                self._database.execute("COMMIT")
-            finally:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
+        with self._lock, self._clear_errors(), transaction(self._database):
+            yield self._database
 
     @contextmanager
     def _clear_errors(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from privacy.errors import LedgerError
+from privacy.transaction import transaction
 
 _APPLICATION: Final = 0x43465031  # "CFP1": marks the file as a register
 VERSION: Final = 2
@@ -58,15 +59,14 @@ def prepare_register(database: sqlite3.Connection, path: Path, now: float) -> No
     `now`, unix seconds, dates what an older version decided. Raises `LedgerError`, and
     `sqlite3.DatabaseError` where the file is damaged.
     """
-    database.execute("BEGIN IMMEDIATE")
-    version = _version(database, path)
-    if version == 0:
-        for statement in filter(str.strip, _SCHEMA.split(";")):
-            database.execute(statement)
-    elif version < VERSION:
-        _migrate(database, now)
-        database.execute(f"PRAGMA user_version = {VERSION}")
-    database.execute("COMMIT")
+    with transaction(database):
+        version = _version(database, path)
+        if version == 0:
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                database.execute(statement)
+        elif version < VERSION:
+            _migrate(database, now)
+            database.execute(f"PRAGMA user_version = {VERSION}")
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
     database.execute("PRAGMA secure_delete = ON")

@@ -28,8 +28,8 @@ from privacy.study.manifest import Study
 from privacy.wire.codec import Vector
 from server.settings import load_consortium
 from strategies import make_strategy
-from strategies.cohort import weighted_mean
 from strategies.descent import Descent
+from strategies.mean import weighted_mean
 from strategies.pooled import rule_of
 
 

@@ -39,7 +39,6 @@ from privacy.visible import marked
 from server.own_key import make_coordinator_key
 from server.settings import InvitationSettings
 
-USUAL_ADDRESS: Final = "localhost:9092"
 SETTINGS: Final = "consortium.toml"
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1"})
 _MADE: Final = (

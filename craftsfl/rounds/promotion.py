@@ -30,7 +30,8 @@ from server.model_card import AdapterFacts
 from server.promotion_record import PromotionRecord
 from server.registry import ALIAS, read_release
 from server.settings import ConsortiumSettings, load_consortium
-from server.status import RunStatus, read_ended
+from server.status import RunStatus
+from server.status_reader import read_ended
 
 VERDICTS: Final = "verdicts"
 READINGS: Final = "readers"

@@ -22,11 +22,11 @@ from craftsfl.processes.agent_watch import AgentWatch
 from craftsfl.rounds.quality_text import quality_text
 from craftsfl.rounds.timeline import Timeline
 from craftsfl.terminal import progress
+from server.event_lines import LoggedEvent, decode_event
 from server.events import (
     ROUND,
     AdapterConfirmed,
     ExchangeFinished,
-    LoggedEvent,
     NodeRefused,
     QualityMeasured,
     RoundFailed,
@@ -49,7 +49,6 @@ from server.events import (
     SiteMissing,
     SiteRefused,
     SiteStarted,
-    decode_event,
 )
 
 _BAR_CELLS = 20

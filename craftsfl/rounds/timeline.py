@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from client.agent.progress import TRAINING
 from craftsfl.processes.agent_watch import AgentState
-from server.events import ExchangeFinished, LoggedEvent, RoundFinished, RoundStarted, SiteFinished
+from server.event_lines import LoggedEvent
+from server.events import ExchangeFinished, RoundFinished, RoundStarted, SiteFinished
 
 _AFTER_THE_INPUT = ("consistency", "unmask")
 _SHARE = "share"

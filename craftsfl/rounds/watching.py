@@ -26,7 +26,8 @@ from privacy.error_ids import ErrorId
 from privacy.errors import FederationError
 from server.life import is_held
 from server.settings import ConsortiumSettings, load_consortium
-from server.status import RunStatus, SiteStatus, read_status
+from server.status import RunStatus, SiteStatus
+from server.status_reader import read_status
 from server.tables import ENDED, AttemptState, RunState
 
 _POLL_SECONDS = 0.5

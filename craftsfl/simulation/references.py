@@ -40,8 +40,8 @@ from privacy.wire.codec import Vector
 from server.events import ROUND, STEP
 from strategies import make_strategy
 from strategies.base import Strategy
-from strategies.cohort import weighted_mean
 from strategies.descent import Descent
+from strategies.mean import weighted_mean
 from strategies.pooled import rule_of
 
 _Arrays = Mapping[str, NDArray[Any]]

@@ -11,8 +11,7 @@ from client.policy import limits_of
 from client.settings import load_policy, load_site
 from craftsfl.privacy_words import epsilon_text
 from privacy.budget import Book
-from privacy.ledger import read_ledger
-from privacy.ledger.base import charged
+from privacy.ledger import charged, read_ledger
 
 
 def migration_report(site_toml: Path, *, first: bool) -> str:

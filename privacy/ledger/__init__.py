@@ -1,6 +1,7 @@
 """A site's durable record of what was charged."""
 
-from privacy.ledger.base import AttemptKey, Charge, Entry, Ledger, State, StepMark, charged
+from privacy.ledger.attempts import AttemptKey, Charge, Entry, State, StepMark, charged
+from privacy.ledger.base import Ledger
 from privacy.ledger.head import Head
 from privacy.ledger.key import load_or_make_key
 from privacy.ledger.sqlite import SqliteLedger

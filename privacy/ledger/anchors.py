@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from privacy.identity import Identity
-from privacy.ledger.base import AttemptKey, Charge
+from privacy.ledger.attempts import AttemptKey, Charge
 from privacy.ledger.binding import bind
 from privacy.ledger.files import HeadFile
 from privacy.ledger.head import Head

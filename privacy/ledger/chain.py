@@ -17,7 +17,7 @@ from typing import Final
 
 from privacy.error_ids import ErrorId
 from privacy.errors import LedgerError
-from privacy.ledger.base import AttemptKey, Entry
+from privacy.ledger.attempts import AttemptKey, Entry
 from privacy.ledger.head import Head
 from privacy.ledger.records import (
     NO_PREVIOUS,

@@ -12,6 +12,7 @@ from privacy.error_ids import ErrorId
 from privacy.errors import LedgerError
 from privacy.ledger.chain import Chain
 from privacy.ledger.records import decode
+from privacy.transaction import transaction
 
 _APPLICATION: Final = 0x43464C31  # "CFL1": marks the file as a ledger
 # 1 had neither hashes nor signatures, 2 was bound to no identity. In 3 no two attempts had the same
@@ -197,18 +198,6 @@ def read_records(database: sqlite3.Connection, path: Path) -> Chain:
     if chain is None:
         raise LedgerError(f"The ledger {path} holds no records.", _RESTORE)
     return chain
-
-
-@contextmanager
-def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing; on disk when it ends without an error."""
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    finally:
-        if database.in_transaction:
-            database.execute("ROLLBACK")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from privacy.errors import AccountingError, LedgerError
-from privacy.ledger.base import Charge, Entry, State, charged
+from privacy.ledger.attempts import Charge, Entry, State, charged
 from privacy.ledger.head import Head
 from privacy.mechanisms.registry import event_from_json
 

@@ -29,7 +29,7 @@ from typing import Final
 
 from privacy.errors import AccountingError, LedgerError
 from privacy.events import Event
-from privacy.ledger.base import AttemptKey, Charge, StepMark
+from privacy.ledger.attempts import AttemptKey, Charge, StepMark
 from privacy.mechanisms.registry import event_from_json
 from privacy.wire.checkpoint import Checkpoint
 from privacy.wire.codec import Reader, Writer, malformed

@@ -18,7 +18,7 @@ from privacy.closing import Closing
 from privacy.errors import LedgerError
 from privacy.ledger import database as db
 from privacy.ledger.anchors import Anchors
-from privacy.ledger.base import AttemptKey, Charge, Entry, State, StepMark
+from privacy.ledger.attempts import AttemptKey, Charge, Entry, State, StepMark
 from privacy.ledger.binding import bind
 from privacy.ledger.chain import Chain
 from privacy.ledger.files import HeadFile, take_lock
@@ -36,6 +36,7 @@ from privacy.ledger.records import (
     hash_of,
 )
 from privacy.ledger.view import check_kept, head_path
+from privacy.transaction import transaction
 
 _log = logging.getLogger("craftsfl.ledger")
 
@@ -229,7 +230,7 @@ class SqliteLedger(Closing):
         database, chain = self._open(), self._open_chain()
         before, sequence = chain.time, len(chain)
         body, signature = self._signed(chain, content)
-        with db.clear_errors(self._path), db.transaction(database):
+        with db.clear_errors(self._path), transaction(database):
             if _place(self._path) != self._place or db.newest(database) != sequence - 1:
                 raise LedgerError(
                     f"{self._path} was replaced or changed while the agent used it.",

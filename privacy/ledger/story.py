@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from privacy.errors import LedgerError
-from privacy.ledger.base import AttemptKey, Entry, State
+from privacy.ledger.attempts import AttemptKey, Entry, State
 from privacy.ledger.binding import check_binding
 from privacy.ledger.records import (
     Bound,

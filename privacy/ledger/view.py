@@ -9,7 +9,7 @@ from pathlib import Path
 from privacy.errors import LedgerError
 from privacy.ledger import database as db
 from privacy.ledger.anchors import INHERITED_RUN
-from privacy.ledger.base import Entry
+from privacy.ledger.attempts import Entry
 from privacy.ledger.chain import Chain
 from privacy.ledger.files import HeadFile
 from privacy.ledger.head import Head

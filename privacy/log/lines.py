@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from privacy.error_ids import ErrorId
 from privacy.errors import CraftsflError, LedgerError, LogError
-from privacy.ledger.base import Entry
+from privacy.ledger.attempts import Entry
 from privacy.ledger.head import Head
 from privacy.ledger.records import NO_PREVIOUS, Bound, Genesis, Record, decode, hash_of
 from privacy.ledger.story import LedgerStory, Undo

@@ -27,6 +27,7 @@ from privacy.files import make_private
 from privacy.log.checkpoints import Cosignature, TreeHead
 from privacy.log.merkle import consistency_proof, grown, inclusion_proof, leaf_hash, tree_root
 from privacy.log.notes import SignedNote
+from privacy.transaction import transaction
 
 _APPLICATION: Final = 0x43464C4C  # "CFLL": marks the file as a log
 _VERSION: Final = 1
@@ -79,7 +80,7 @@ class LogStore(Closing):
         hashes = [leaf_hash(entry) for entry in entries]
         places = enumerate(entries, self._size)
         made = grown(self._size, hashes, self.node)
-        with self._clear_errors(), self._transaction():
+        with self._clear_errors(), transaction(self._database):
             self._database.executemany("INSERT INTO entry VALUES (?, ?)", places)
             self._database.executemany(
                 "INSERT INTO node VALUES (?, ?)",
@@ -92,7 +93,7 @@ class LogStore(Closing):
         """Keep the checkpoint of a size that is on disk; one for each size."""
         if head.size > self._size or head.root != self.root(head.size):
             raise LogError(f"A checkpoint of {head} is not of this log.", "Sign another one.")
-        with self._clear_errors(), self._transaction():
+        with self._clear_errors(), transaction(self._database):
             self._database.execute(
                 "INSERT OR IGNORE INTO checkpoint VALUES (?, ?)", (head.size, note.encode())
             )
@@ -100,7 +101,7 @@ class LogStore(Closing):
     def keep_cosignatures(self, size: int, found: Sequence[tuple[bytes, Cosignature]]) -> None:
         """Keep what witnesses (their public keys) have signed of the checkpoint of this size."""
         rows = [(size, witness, cosignature.encode()) for witness, cosignature in found]
-        with self._clear_errors(), self._transaction():
+        with self._clear_errors(), transaction(self._database):
             self._database.executemany("INSERT OR IGNORE INTO cosignature VALUES (?, ?, ?)", rows)
 
     def entries(self, first: int = 0, until: int | None = None) -> Iterator[bytes]:
@@ -199,7 +200,7 @@ class LogStore(Closing):
         self._size = self._verified()
 
     def _create(self) -> None:
-        with self._transaction():
+        with transaction(self._database):
             for statement in _SCHEMA:
                 self._database.execute(statement)
             self._database.execute(f"PRAGMA application_id = {_APPLICATION}")
@@ -251,16 +252,6 @@ class LogStore(Closing):
             "log than they have cosigned.",
             id=ErrorId.LOG_DAMAGED,
         )
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._database.execute("COMMIT")
-        finally:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
 
     @contextmanager
     def _clear_errors(self) -> Iterator[None]:

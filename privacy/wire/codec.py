@@ -162,7 +162,3 @@ class Reader:
             raise malformed("A message ends in the middle of a field.")
         self._at = at + length
         return at
-
-
-def _long_text(length: int, maximum: int) -> RefusedMessage:
-    return malformed(f"A text of a message has {length} bytes; at most {maximum} are allowed.")

@@ -15,7 +15,8 @@ from bench.plane import Plane
 from bench.plane_faults import PLANE_PARTS, Books, measure_plane, rows_of
 from bench.plane_long import KillTrial, LongStudy, Pause, counted
 from bench.plane_study import PlaneStudy
-from server.events import LoggedEvent, RoundFailed, SessionOpened
+from server.event_lines import LoggedEvent
+from server.events import RoundFailed, SessionOpened
 
 
 def test_a_row_sums_up_the_kills_of_one_process() -> None:

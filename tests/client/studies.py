@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import shake_256
+from pathlib import Path
 from typing import Any
 
 from client.settings import Policy
@@ -68,3 +69,12 @@ def make_study(members: int = 3, **changes: dict[str, Any] | Any) -> Study:
     for name, change in changes.items():
         values[name] = {**values.get(name, {}), **change} if isinstance(change, dict) else change
     return Study.model_validate(values)
+
+
+def study_of(base: Path, **training: object) -> Study:
+    """The small study on the base in this folder, with other values of `[training]`."""
+    from model.digest import folder_digest
+
+    return make_study(
+        base={"digest": folder_digest(base), "source": str(base)}, training=dict(training)
+    )

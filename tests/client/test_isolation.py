@@ -28,7 +28,8 @@ from client.agent.isolation import Confinement, NetworkAccess, confinement, isol
 from client.settings import Policy, load_site
 from privacy.errors import PolicyError
 from privacy.secagg.server import Stage
-from tests.users import AGENT, attempt, command_as, give, needs_users, open_folder
+from scripts.other_users import command_as
+from tests.users import AGENT, attempt, give, needs_users, open_folder
 
 from .hospital import Hospital, write_hospital
 from .masked import MaskedAttempt

@@ -9,10 +9,8 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import sqlite3
 import sys
 from collections.abc import Callable
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -21,15 +19,17 @@ from typing import Any
 import pytest
 
 from client.agent.ledger_verbs import migrate_ledger, recover_ledger
-from client.agent.own_ledger import is_lost, open_ledger
+from client.agent.own_ledger import is_lost
 from client.settings import load_site
 from privacy.errors import LedgerError
-from privacy.ledger import AttemptKey, State, read_ledger
-from privacy.ledger.database import UNBOUND
-from tests.client.test_ledger_identity import CHARGE, Hospital
+from privacy.ledger import State, read_ledger
+from tests.client.hospital_folder import HospitalFolder, unbound
 
 TRIALS = [8, pytest.param(150, marks=pytest.mark.slow)]
-OURS = ("privacy/ledger/", "client/agent/own_ledger", "client/agent/ledger_verbs", "ledger_note")
+OURS = (
+    *("privacy/ledger/", "privacy/transaction", "ledger_note"),
+    *("client/agent/own_ledger", "client/agent/ledger_verbs"),
+)
 
 
 def killed_at(line: int, action: Callable[[], object]) -> int:
@@ -83,12 +83,12 @@ def copies(
     return made
 
 
-def in_folder(folder: Path) -> Hospital:
+def in_folder(folder: Path) -> HospitalFolder:
     """The hospital that lies there already."""
-    return Hospital(folder, made=True)
+    return HospitalFolder(folder, made=True)
 
 
-def committed(hospital: Hospital) -> int:
+def committed(hospital: HospitalFolder) -> int:
     if is_lost(hospital.state):
         return 0
     entries = read_ledger(hospital.state.ledger).entries()
@@ -100,7 +100,7 @@ def committed(hospital: Hospital) -> int:
 def test_a_start_after_a_crash_at_any_line_succeeds(
     tmp_path: Path, before: int, trials: int
 ) -> None:
-    original = Hospital(tmp_path / "original")
+    original = HospitalFolder(tmp_path / "original")
     if before:
         original.spend(*range(1, before + 1))
 
@@ -113,19 +113,6 @@ def test_a_start_after_a_crash_at_any_line_succeeds(
         left = committed(hospital)
         hospital.spend(before + 9)
         assert committed(hospital) == left + 1 >= before + 1
-
-
-def unbound(folder: Path) -> Hospital:
-    """A hospital whose ledger is from before there were bindings, as its marker is too."""
-    hospital = Hospital(folder)
-    with open_ledger(hospital.state, "north") as ledger:
-        for number in (1, 2):
-            ledger.intent(AttemptKey(CHARGE.study_digest, 1, number, 1), CHARGE)
-            ledger.commit(AttemptKey(CHARGE.study_digest, 1, number, 1))
-    with closing(sqlite3.connect(hospital.state.ledger)) as database:
-        database.execute(f"PRAGMA user_version = {UNBOUND}")
-    hospital.own.marker.path.unlink()
-    return hospital
 
 
 @pytest.mark.parametrize("trials", TRIALS)
@@ -151,7 +138,7 @@ def test_a_migration_that_was_cut_off_goes_on(tmp_path: Path, trials: int) -> No
 
 @pytest.mark.parametrize("trials", TRIALS)
 def test_a_recovery_that_was_cut_off_goes_on(tmp_path: Path, trials: int) -> None:
-    original = Hospital(tmp_path / "original")
+    original = HospitalFolder(tmp_path / "original")
     original.spend(1, 2)
     original.spend()  # a start: the note knows of both
     for file in original.state.path.glob("ledger*"):

@@ -12,7 +12,7 @@ from client.agent.own_ledger import read_own_ledger
 from client.patients import open_patients
 from client.settings import load_site
 from privacy.errors import LedgerError
-from tests.client.test_ledger_identity import LEDGER, MARKER, REGISTER, Hospital
+from tests.client.hospital_folder import LEDGER, MARKER, REGISTER, HospitalFolder
 
 KEY = "state/ledger.key"
 FILES = (*LEDGER, MARKER, REGISTER, KEY)
@@ -20,15 +20,15 @@ TRIALS = {LEDGER[0]: 60, LEDGER[1]: 20, MARKER: 30, REGISTER: 40, KEY: 10}
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
-    hospital = Hospital(tmp_path_factory.mktemp("damage") / "north")
+def original(tmp_path_factory: pytest.TempPathFactory) -> HospitalFolder:
+    hospital = HospitalFolder(tmp_path_factory.mktemp("damage") / "north")
     hospital.spend(1, 2)
     hospital.spend(3)
     return hospital
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_changed_byte_is_damage_or_nothing(original: Hospital, name: str) -> None:
+def test_a_changed_byte_is_damage_or_nothing(original: HospitalFolder, name: str) -> None:
     """Every region of the file, at three or more places each, with values that are no UTF-8 too."""
     rng = random.Random(name)
     file = original.folder / name
@@ -64,7 +64,7 @@ def test_a_changed_byte_is_damage_or_nothing(original: Hospital, name: str) -> N
 
 
 def test_the_agent_tells_a_changed_byte_as_the_reader_does(
-    original: Hospital, tmp_path: Path
+    original: HospitalFolder, tmp_path: Path
 ) -> None:
     """The schema's text in page 1, which SQLite quotes in its own error message."""
     whole = (original.folder / LEDGER[0]).read_bytes()
@@ -75,6 +75,6 @@ def test_the_agent_tells_a_changed_byte_as_the_reader_does(
             shutil.copytree(original.folder, folder, ignore=shutil.ignore_patterns("tiles"))
             damaged = whole[:at] + bytes([value]) + whole[at + 1 :]
             (folder / LEDGER[0]).write_bytes(damaged)
-            hospital = Hospital(folder, made=True)
+            hospital = HospitalFolder(folder, made=True)
             hint = hospital.refused("damaged", unchanged=False)
             assert hint.startswith("Restore")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from client.agent.own_ledger import (
     KeyedIdentity,
-    note_in_register,
     open_ledger,
     read_own_ledger,
 )
@@ -23,92 +22,21 @@ from client.patients import open_patients
 from client.settings import load_site
 from craftsfl.cli import app
 from privacy.errors import LedgerError
-from privacy.ledger import AttemptKey, Charge, SqliteLedger, read_ledger
+from privacy.ledger import AttemptKey, SqliteLedger, read_ledger
 from privacy.ledger.anchors import Anchors
 from privacy.ledger.key import load_or_make_key
-from privacy.ledger.notes import Note
-from privacy.mechanisms.local import PoissonGaussian
-from tests.client.hospital import write_hospital
-from tests.client.masked import IDENTITIES, keyed
-from tests.client.studies import make_study
-
-CHARGE = Charge(bytes(32), PoissonGaussian(0.5, 6.0, 0.1, 10), 1e-5)
-
-
-class Hospital:
-    """A hospital's folder, with or without an agent's state; `state` names the folder in use."""
-
-    def __init__(self, folder: Path, *, made: bool = False) -> None:
-        self.folder = folder
-        self.settings = folder / "site.toml"
-        self.state = StateFolder(folder / "state")
-        if not made:
-            write_hospital(folder, study=make_study())
-            self.state.path.mkdir(mode=0o700)
-        self.own = keyed(folder)
-
-    @contextmanager
-    def agent(self, state: StateFolder | None = None) -> Iterator[SqliteLedger]:
-        """What an agent does at its start, as far as the ledger goes."""
-        state = state or self.state
-        with open_ledger(state, "north", self.own, CHARGE) as ledger:
-            with open_patients(state.path):
-                note_in_register(state, Note.of(ledger.head(), ledger.entries(), CHARGE))
-            yield ledger
-
-    def spend(self, *rounds: int, state: StateFolder | None = None) -> None:
-        with self.agent(state) as ledger:
-            for number in rounds:
-                ledger.intent(AttemptKey(CHARGE.study_digest, 1, number, 1), CHARGE)
-                ledger.commit(AttemptKey(CHARGE.study_digest, 1, number, 1))
-
-    def refused(
-        self, words: str, state: StateFolder | None = None, *, unchanged: bool = True
-    ) -> str:
-        """Agent and `site budget` refuse with the same words and hint, and change nothing."""
-        state = state or self.state
-        before = contents(self.folder)
-        with pytest.raises(LedgerError, match=words) as agent, self.agent(state):
-            pass
-        settings = load_site(self.settings)
-        with pytest.raises(LedgerError, match=words) as reader:
-            read_own_ledger(state, settings)
-        assert (agent.value.message, agent.value.hint) == (reader.value.message, reader.value.hint)
-        assert agent.value.hint
-        assert not unchanged or contents(self.folder) == before
-        return agent.value.hint
-
-    def backup(self) -> Path:
-        """A copy of everything, as it is now."""
-        copy = self.folder.parent / f"{self.folder.name}-backup"
-        shutil.copytree(self.folder, copy)
-        return copy
-
-    def put_back(self, backup: Path, *names: str) -> None:
-        """Put these files of the backup in the place of the present ones."""
-        for name in names:
-            shutil.copy(backup / name, self.folder / name)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file but locks and SQLite's own, by name."""
-    ends = (".lock", "-wal", "-shm")
-    files = (file for file in folder.rglob("*") if file.is_file())
-    return {str(f): f.read_bytes() for f in files if not f.name.endswith(ends)}
-
-
-LEDGER = ("state/ledger.sqlite", "state/ledger.sqlite.head")
-MARKER, REGISTER = "site.key.ledger", "state/patients.sqlite"
+from tests.client.hospital_folder import CHARGE, LEDGER, MARKER, REGISTER, HospitalFolder
+from tests.client.masked import IDENTITIES
 
 
 @pytest.fixture
-def hospital(tmp_path: Path) -> Hospital:
-    made = Hospital(tmp_path / "north")
+def hospital(tmp_path: Path) -> HospitalFolder:
+    made = HospitalFolder(tmp_path / "north")
     made.spend(1)
     return made
 
 
-def test_the_first_records_are_signed_by_the_identity(hospital: Hospital) -> None:
+def test_the_first_records_are_signed_by_the_identity(hospital: HospitalFolder) -> None:
     view = read_ledger(hospital.state.ledger)
     assert view.bound is not None
     assert view.bound.identity == IDENTITIES["north"].public
@@ -121,7 +49,7 @@ def test_without_an_identity_the_ledger_is_bound_to_no_one(tmp_path: Path) -> No
         assert ledger.bound is None
 
 
-def forge(hospital: Hospital, identity: bool) -> None:
+def forge(hospital: HospitalFolder, identity: bool) -> None:
     """Put a ledger of another key, whole and signed, in the place of the true one."""
     for file in hospital.state.path.glob("ledger*"):
         file.unlink()
@@ -135,13 +63,15 @@ def forge(hospital: Hospital, identity: bool) -> None:
 @pytest.mark.parametrize(
     ("identity", "words"), [(False, "bound to no identity"), (True, "bound to another identity")]
 )
-def test_a_forged_ledger_under_another_key(hospital: Hospital, identity: bool, words: str) -> None:
+def test_a_forged_ledger_under_another_key(
+    hospital: HospitalFolder, identity: bool, words: str
+) -> None:
     forge(hospital, identity)
     hospital.refused(words)
 
 
 def test_a_binding_that_was_copied_from_the_true_ledger_does_not_fit_a_forged_one(
-    hospital: Hospital,
+    hospital: HospitalFolder,
 ) -> None:
     with closing(open_ledger(hospital.state, "north", hospital.own)) as ledger:
         bound = ledger.bound
@@ -154,7 +84,7 @@ def test_a_binding_that_was_copied_from_the_true_ledger_does_not_fit_a_forged_on
     hospital.refused("has not signed for this ledger")
 
 
-def test_everything_gone_but_the_register(hospital: Hospital) -> None:
+def test_everything_gone_but_the_register(hospital: HospitalFolder) -> None:
     hospital.own.marker.path.write_bytes(bytes(1024))  # the marker as `site init` made it
     for file in hospital.state.path.glob("ledger*"):
         file.unlink()
@@ -162,13 +92,13 @@ def test_everything_gone_but_the_register(hospital: Hospital) -> None:
     assert "recover-ledger" in hint
 
 
-def test_everything_gone_but_the_marker(hospital: Hospital) -> None:
+def test_everything_gone_but_the_marker(hospital: HospitalFolder) -> None:
     shutil.rmtree(hospital.state.path)
     hospital.state.path.mkdir()
     hospital.refused(r"is missing, but this site has one.*site\.key\.ledger")
 
 
-def test_two_state_folders_at_once(hospital: Hospital) -> None:
+def test_two_state_folders_at_once(hospital: HospitalFolder) -> None:
     other = StateFolder(hospital.folder / "other")
     other.path.mkdir()
     with (
@@ -180,14 +110,14 @@ def test_two_state_folders_at_once(hospital: Hospital) -> None:
     hospital.spend(2)  # the refusal has cost the first one nothing
 
 
-def test_two_state_folders_one_after_the_other(hospital: Hospital) -> None:
+def test_two_state_folders_one_after_the_other(hospital: HospitalFolder) -> None:
     other = StateFolder(hospital.folder / "other")
     other.path.mkdir()
     hospital.refused("is missing, but this site has one", other)
     hospital.spend(2)
 
 
-def test_two_state_folders_one_after_the_other_with_a_ledger_each(hospital: Hospital) -> None:
+def test_two_state_folders_one_after_the_other_with_a_ledger_each(hospital: HospitalFolder) -> None:
     """The second one's was made while the marker was another: an older copy of the key's folder."""
     other = StateFolder(hospital.folder / "other")
     other.path.mkdir()
@@ -199,7 +129,7 @@ def test_two_state_folders_one_after_the_other_with_a_ledger_each(hospital: Hosp
     hospital.refused(r"site\.key\.ledger.*belongs to another ledger", other)
 
 
-def rolled_back(hospital: Hospital, *spared: str) -> None:
+def rolled_back(hospital: HospitalFolder, *spared: str) -> None:
     """Two starts later, everything but `spared` is put back to an older copy."""
     old = hospital.backup()
     hospital.spend(2)
@@ -207,17 +137,19 @@ def rolled_back(hospital: Hospital, *spared: str) -> None:
     hospital.put_back(old, *{*LEDGER, MARKER, REGISTER} - set(spared))
 
 
-def test_a_rollback_of_the_ledger_is_found_by_the_marker_alone(hospital: Hospital) -> None:
+def test_a_rollback_of_the_ledger_is_found_by_the_marker_alone(hospital: HospitalFolder) -> None:
     rolled_back(hospital, MARKER)
     hospital.refused(r"site\.key\.ledger.*newer than this ledger")
 
 
-def test_a_rollback_of_the_ledger_is_found_by_the_register_alone(hospital: Hospital) -> None:
+def test_a_rollback_of_the_ledger_is_found_by_the_register_alone(hospital: HospitalFolder) -> None:
     rolled_back(hospital, REGISTER)
     hospital.refused(r"patients\.sqlite.*newer than this ledger")
 
 
-def test_a_rollback_within_one_run_of_the_agent_is_found_by_the_marker(hospital: Hospital) -> None:
+def test_a_rollback_within_one_run_of_the_agent_is_found_by_the_marker(
+    hospital: HospitalFolder,
+) -> None:
     with hospital.agent() as ledger:
         ledger.intent(AttemptKey(CHARGE.study_digest, 1, 2, 1), CHARGE)
         old = hospital.backup()
@@ -229,7 +161,7 @@ def test_a_rollback_within_one_run_of_the_agent_is_found_by_the_marker(hospital:
     hospital.refused(r"site\.key\.ledger.*newer than this ledger", unchanged=False)
 
 
-def test_an_older_ledger_that_went_on_is_no_longer_the_same(hospital: Hospital) -> None:
+def test_an_older_ledger_that_went_on_is_no_longer_the_same(hospital: HospitalFolder) -> None:
     newest = hospital.own.marker.path
     old = hospital.backup()
     hospital.spend(2)
@@ -240,14 +172,14 @@ def test_an_older_ledger_that_went_on_is_no_longer_the_same(hospital: Hospital) 
     hospital.refused("went on from an older copy")
 
 
-def test_everything_put_back_is_for_the_others_to_find(hospital: Hospital) -> None:
+def test_everything_put_back_is_for_the_others_to_find(hospital: HospitalFolder) -> None:
     """Marker and register too: nothing here can tell. Peers and coordinator do (`test_witness`)."""
     rolled_back(hospital)
     with hospital.agent() as ledger:
         assert len(ledger.entries()) == 1
 
 
-def test_a_marker_that_was_deleted(hospital: Hospital) -> None:
+def test_a_marker_that_was_deleted(hospital: HospitalFolder) -> None:
     hospital.own.marker.path.unlink()
     hint = hospital.refused(r"site\.key\.ledger is missing")
     assert "migrate-ledger" in hint
@@ -256,12 +188,14 @@ def test_a_marker_that_was_deleted(hospital: Hospital) -> None:
     hospital.refused(r"site\.key\.ledger is missing")  # a fresh state folder is no way around
 
 
-def test_a_marker_that_was_put_back_to_its_beginning(hospital: Hospital) -> None:
+def test_a_marker_that_was_put_back_to_its_beginning(hospital: HospitalFolder) -> None:
     hospital.own.marker.path.write_bytes(bytes(1024))
     hospital.refused("names no ledger, but this site's ledger has been used")
 
 
-def test_a_key_without_its_marker_in_another_folder(hospital: Hospital, tmp_path: Path) -> None:
+def test_a_key_without_its_marker_in_another_folder(
+    hospital: HospitalFolder, tmp_path: Path
+) -> None:
     """As when somebody moves to another machine and takes the key alone."""
     key = tmp_path / "elsewhere.key"
     shutil.copy(hospital.own.key, key)
@@ -271,7 +205,7 @@ def test_a_key_without_its_marker_in_another_folder(hospital: Hospital, tmp_path
         open_ledger(state, "north", KeyedIdentity(IDENTITIES["north"], key))
 
 
-BROKEN: dict[str, Callable[[Hospital], object]] = {
+BROKEN: dict[str, Callable[[HospitalFolder], object]] = {
     "lost": lambda h: h.state.ledger.unlink(),
     "foreign": lambda h: forge(h, identity=True),
     "older": lambda h: rolled_back(h, MARKER, REGISTER),
@@ -280,7 +214,7 @@ BROKEN: dict[str, Callable[[Hospital], object]] = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_withdraw_says_what_agent_and_budget_say(hospital: Hospital, how: str) -> None:
+def test_withdraw_says_what_agent_and_budget_say(hospital: HospitalFolder, how: str) -> None:
     with open_patients(hospital.state.path) as patients:
         patients.register.observe([(patients.key.line("canary-patient-4"), bytes(32))])
     whole = withdraw(hospital.settings, "canary-patient-4")
@@ -295,7 +229,7 @@ def test_withdraw_says_what_agent_and_budget_say(hospital: Hospital, how: str) -
 
 @pytest.mark.parametrize("how", BROKEN)
 def test_both_commands_give_one_answer_about_a_ledger_that_is_not_this_sites(
-    hospital: Hospital, how: str
+    hospital: HospitalFolder, how: str
 ) -> None:
     with open_patients(hospital.state.path) as patients:
         patients.register.observe([(patients.key.line("canary-patient-4"), bytes(32))])
@@ -310,7 +244,7 @@ def test_both_commands_give_one_answer_about_a_ledger_that_is_not_this_sites(
     assert refused.value.hint in done.output
 
 
-def test_the_budget_is_read_beside_the_agent(hospital: Hospital) -> None:
+def test_the_budget_is_read_beside_the_agent(hospital: HospitalFolder) -> None:
     settings = load_site(hospital.settings)
     with hospital.agent() as ledger:
         ledger.intent(AttemptKey(CHARGE.study_digest, 1, 2, 1), CHARGE)

@@ -19,13 +19,12 @@ from privacy.identity import MARKER_BYTES
 from privacy.ledger import AttemptKey, read_ledger
 from privacy.ledger.notes import Note
 from privacy.wire.checkpoint import Checkpoint
+from tests.client.hospital_folder import CHARGE, LEDGER, MARKER, HospitalFolder, unbound
 from tests.client.masked import IDENTITIES
-from tests.client.test_ledger_crashes import unbound
-from tests.client.test_ledger_identity import CHARGE, LEDGER, MARKER, Hospital
 from tests.privacy.ledger.ledgers import spent_by
 
 
-def lose_the_ledger(hospital: Hospital) -> None:
+def lose_the_ledger(hospital: HospitalFolder) -> None:
     for file in hospital.state.path.glob("ledger*"):
         file.unlink()
 
@@ -45,7 +44,7 @@ def test_a_ledger_from_before_is_bound_once_and_kept(tmp_path: Path) -> None:
 
 
 def test_a_ledger_with_a_newer_state_elsewhere_is_not_bound(tmp_path: Path) -> None:
-    hospital = Hospital(tmp_path / "north")
+    hospital = HospitalFolder(tmp_path / "north")
     hospital.spend(1)
     old = hospital.backup()
     hospital.spend(2)
@@ -56,7 +55,7 @@ def test_a_ledger_with_a_newer_state_elsewhere_is_not_bound(tmp_path: Path) -> N
 
 
 def test_an_identity_without_a_ledger_is_marked_only_if_somebody_says_so(tmp_path: Path) -> None:
-    hospital = Hospital(tmp_path / "north")
+    hospital = HospitalFolder(tmp_path / "north")
     hospital.own.marker.path.unlink()
     with pytest.raises(LedgerError, match="There is no ledger"):
         migrate_ledger(load_site(hospital.settings))
@@ -69,7 +68,7 @@ def test_an_identity_without_a_ledger_is_marked_only_if_somebody_says_so(tmp_pat
 
 @pytest.mark.parametrize("left", ["marker", "register", "both"])
 def test_a_successor_counts_what_the_lost_ledger_had_spent(tmp_path: Path, left: str) -> None:
-    hospital = Hospital(tmp_path / "north")
+    hospital = HospitalFolder(tmp_path / "north")
     hospital.spend(1, 2)
     hospital.spend(3)
     spent = spent_by(read_ledger(hospital.state.ledger))
@@ -94,7 +93,7 @@ def test_a_successor_counts_what_the_lost_ledger_had_spent(tmp_path: Path, left:
 
 def test_nothing_is_recovered_where_no_ledger_is_known(tmp_path: Path) -> None:
     """An agent has worked there, and all that would tell of its ledger is gone."""
-    hospital = Hospital(tmp_path / "north")
+    hospital = HospitalFolder(tmp_path / "north")
     hospital.spend(1)
     lose_the_ledger(hospital)
     hospital.state.patients.unlink()
@@ -108,7 +107,7 @@ def test_nothing_is_recovered_where_no_ledger_is_known(tmp_path: Path) -> None:
 
 
 def test_a_successor_of_a_rolled_back_ledger(tmp_path: Path) -> None:
-    hospital = Hospital(tmp_path / "north")
+    hospital = HospitalFolder(tmp_path / "north")
     hospital.spend(1)
     old = hospital.backup()
     hospital.spend(2, 3)
@@ -124,7 +123,7 @@ def test_a_successor_of_a_rolled_back_ledger(tmp_path: Path) -> None:
 
 def test_a_successor_of_the_newest_copy_that_is_older_than_what_others_saw(tmp_path: Path) -> None:
     """The machine died after the last backup: here all is whole, and elsewhere more is known."""
-    hospital = Hospital(tmp_path / "north")
+    hospital = HospitalFolder(tmp_path / "north")
     hospital.spend(1)
     copy = hospital.backup()
     hospital.spend(2, 3)
@@ -155,7 +154,7 @@ def test_a_successor_of_the_newest_copy_that_is_older_than_what_others_saw(tmp_p
 
 def test_a_successor_of_a_ledger_that_went_back_to_its_beginning(tmp_path: Path) -> None:
     """No attempt is in it: it must not pass for a successor that an earlier call has made."""
-    hospital = Hospital(tmp_path / "north")
+    hospital = HospitalFolder(tmp_path / "north")
     hospital.spend()
     old = hospital.backup()
     hospital.spend(1, 2)
@@ -169,7 +168,7 @@ def test_a_successor_of_a_ledger_that_went_back_to_its_beginning(tmp_path: Path)
 
 
 def test_a_ledger_whose_key_is_lost_is_counted_exactly(tmp_path: Path) -> None:
-    hospital = Hospital(tmp_path / "north")
+    hospital = HospitalFolder(tmp_path / "north")
     hospital.spend(1, 2)
     spent = spent_by(read_ledger(hospital.state.ledger))
     hospital.state.ledger_key.unlink()
@@ -182,7 +181,7 @@ def test_a_ledger_whose_key_is_lost_is_counted_exactly(tmp_path: Path) -> None:
 
 
 def test_the_command_asks_twice_and_prints_what_others_need(tmp_path: Path) -> None:
-    hospital = Hospital(tmp_path / "north")
+    hospital = HospitalFolder(tmp_path / "north")
     hospital.spend(1)
     lose_the_ledger(hospital)
     command = ["site", "recover-ledger", str(hospital.settings)]
@@ -195,7 +194,7 @@ def test_the_command_asks_twice_and_prints_what_others_need(tmp_path: Path) -> N
 
 
 def test_another_sites_new_ledger_is_accepted_by_a_person(tmp_path: Path) -> None:
-    hospital = Hospital(tmp_path / "north")
+    hospital = HospitalFolder(tmp_path / "north")
     witness = WitnessFile(hospital.state.witness)
     south = IDENTITIES["south"].public
     witness.keep({south: Checkpoint(b"\1" * 16, 40, b"\2" * 32)})
@@ -219,7 +218,7 @@ def test_what_came_after_the_last_note_counts_as_charged(
     tmp_path: Path, begun: int, sent: bool
 ) -> None:
     """Whatever the records were that nobody has any more, never less; and not one for each."""
-    hospital = Hospital(tmp_path / "north")
+    hospital = HospitalFolder(tmp_path / "north")
     with hospital.agent() as ledger:
         for number in range(begun):
             ledger.intent(key(number), CHARGE)
@@ -238,7 +237,7 @@ def test_what_came_after_the_last_note_counts_as_charged(
 
 def test_attempts_that_only_began_after_the_last_note_are_no_charges(tmp_path: Path) -> None:
     """A charge is a record of its own: of two records, one at most is a charge."""
-    hospital = Hospital(tmp_path / "north")
+    hospital = HospitalFolder(tmp_path / "north")
     with hospital.agent() as ledger:
         ledger.intent(key(1), CHARGE)
         ledger.intent(key(2), CHARGE)
@@ -247,7 +246,7 @@ def test_attempts_that_only_began_after_the_last_note_are_no_charges(tmp_path: P
 
 
 def test_a_note_of_an_older_version_counts_every_record_after_it(tmp_path: Path) -> None:
-    hospital = Hospital(tmp_path / "north")
+    hospital = HospitalFolder(tmp_path / "north")
     with hospital.agent() as ledger:
         head = ledger.head()
         ledger.intent(key(1), CHARGE)

@@ -34,6 +34,7 @@ from privacy.secagg.server import Stage
 from privacy.study.manifest import Study
 from privacy.study.terms import event_of
 from privacy.wire.bodies import Running
+from tests.client.studies import study_of
 from tests.pooled_study import pooled_values
 from tests.privacy.ledger.ledgers import spent_by
 
@@ -42,14 +43,6 @@ from .hospital import Hospital, write_hospital, write_study
 from .masked import IDENTITIES, SIGNED, MaskedAttempt
 from .pictures import write_folder
 from .studies import NAMES, ROSTER, make_study
-
-
-def study_of(base: Path, **training: object) -> Study:
-    from model.digest import folder_digest
-
-    return make_study(
-        base={"digest": folder_digest(base), "source": str(base)}, training=dict(training)
-    )
 
 
 def nothing(done: int, total: int) -> None:

@@ -19,7 +19,7 @@ from server.clock import SystemClock
 from server.run_name import RunName
 from server.store import Store
 from server.witness import StoredWitness
-from tests.client.test_ledger_identity import LEDGER, MARKER, REGISTER, Hospital
+from tests.client.hospital_folder import LEDGER, MARKER, REGISTER, HospitalFolder
 
 from .fakes import FakeTrainer
 from .masked import IDENTITIES, MaskedAttempt, make_masked_agent
@@ -80,7 +80,7 @@ def test_everything_put_back_is_found_by_each_of_the_others(tmp_path: Path, wher
     if where == "coordinator":
         run = RunName(bytes(32), 1)
         witness = StoredWitness(Store(f"sqlite:///{tmp_path}/rounds.db", run, SystemClock()))
-    hospital = Hospital(tmp_path / "north")
+    hospital = HospitalFolder(tmp_path / "north")
     hospital.spend(1)
     old = hospital.backup()
     hospital.spend(2)

@@ -19,19 +19,7 @@ from craftsfl import cli, terminal
 from craftsfl.cli import app, options
 from craftsfl.terminal import output, progress, say, show_from
 from tests.client.hospital import write_hospital
-from tests.craftsfl.called import call
-
-
-def craftsfl(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """A process of its own, which imports all anew: a second or two."""
-    return subprocess.run(
-        [sys.executable, "-m", "craftsfl", *arguments],
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+from tests.craftsfl.called import call, craftsfl
 
 
 def test_help_shows_the_groups() -> None:

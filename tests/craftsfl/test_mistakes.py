@@ -41,7 +41,7 @@ from tests.craftsfl.mistakes import (
     study_above_the_budget,
     zeros,
 )
-from tests.craftsfl.rounds.test_preflight import certify
+from tests.craftsfl.rounds.certificates import certify
 
 ROOT = Path(__file__).parents[2]
 

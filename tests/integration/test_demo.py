@@ -12,7 +12,6 @@ import pytest
 
 from craftsfl.processes.supervisor import port_open
 from tests.canaries import Search, plant
-from tests.craftsfl.processes.test_private_files import shared
 from tests.integration.consortium import (
     REAL_SITES,
     ROOT,
@@ -21,6 +20,7 @@ from tests.integration.consortium import (
     is_picture,
     write_hospitals,
 )
+from tests.users import shared
 
 pytestmark = [
     pytest.mark.integration,

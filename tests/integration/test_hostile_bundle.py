@@ -25,15 +25,10 @@ from craftsfl.processes.gateway_command import SECRET, make_runtime_secret
 from craftsfl.processes.supervisor import Command, Supervisor, claim_port, port_open, wait_until
 from craftsfl.rounds.fab import build
 from craftsfl.site.airlock import two_users
+from scripts.other_users import visible
 from tests.client.hospital import ROOT
-from tests.craftsfl.site.test_airlock import (
-    NODE,
-    as_user,
-    check_report,
-    running_agent,
-    two_user_site,
-)
-from tests.users import needs_users, open_folder, visible
+from tests.craftsfl.site.two_users import NODE, as_user, check_report, running_agent, two_user_site
+from tests.users import needs_users, open_folder
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(300), needs_users]
 

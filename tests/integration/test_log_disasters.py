@@ -19,7 +19,8 @@ from privacy.identity import load_identity
 from privacy.ledger import SqliteLedger, load_or_make_key, read_ledger
 from privacy.ledger.anchors import Anchors
 from privacy.wire.checks import Check, explain_check
-from server.events import LoggedEvent, RoundFinished, RunFinished, RunWaiting
+from server.event_lines import LoggedEvent
+from server.events import RoundFinished, RunFinished, RunWaiting
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 HARMED = "north"

@@ -23,12 +23,13 @@ from craftsfl.rounds.tracking import track_runs
 from model.adapters import load_adapter
 from model.origin import DIGEST_TAG
 from privacy.wire.envelope import open_envelope
+from scripts.other_users import command_as
 from server.checkpoint import sha256_of
 from server.settings import load_consortium
-from server.status import read_ended
-from tests.server.test_background import hang, listening
-from tests.server.test_operation import Office, drawn
-from tests.users import AGENT, SUPERNODE, command_as, give, needs_users, open_folder
+from server.status_reader import read_ended
+from tests.server.listening import hang, listening
+from tests.server.office import Office, drawn
+from tests.users import AGENT, SUPERNODE, give, needs_users, open_folder
 
 SERVER, VISITOR = AGENT, SUPERNODE  # two other users of this machine
 ROUNDS = 4

@@ -13,9 +13,9 @@ from mlflow import MlflowClient
 from craftsfl.rounds.watching import show_status
 from server.quality import WORKER, QualityWatch, order_of
 from server.settings import load_consortium
-from server.status import read_status
+from server.status_reader import read_status
 from tests.client.pictures import write_folder
-from tests.server.test_operation import Office, office
+from tests.server.office import Office, office
 
 __all__ = ["office"]  # the fixture
 

@@ -20,7 +20,7 @@ from client.agent.log_file import LogFile
 from craftsfl.rounds.backup import back_up
 from privacy.ledger import read_ledger
 from server.events import RoundFinished, RunFailed, RunFinished, RunStarted, RunWaiting
-from server.status import read_status
+from server.status_reader import read_status
 from server.tables import RunState
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(420)]

@@ -20,27 +20,21 @@ from craftsfl.rounds.keeper import Keeper
 from craftsfl.rounds.operator import keeper_of
 from craftsfl.rounds.run_display import EventTail
 from privacy.ledger import State, read_ledger
-from server.events import (
-    LoggedEvent,
-    RoundFinished,
-    RunFailed,
-    RunFinished,
-    RunStarted,
-    SiteStarted,
-)
+from server.event_lines import LoggedEvent
+from server.events import RoundFinished, RunFailed, RunFinished, RunStarted, SiteStarted
 from server.life import now_serving
 from server.settings import load_consortium
-from server.status import read_status
+from server.status_reader import read_status
 from server.tables import AttemptState
-from tests.integration.test_masked_federation import NAMES, Sites, wanted
+from tests.integration.five_sites import NAMES, FiveSites, wanted
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
-def sites(tmp_path: Path, tiny_base: Path, study_values: dict[str, Any]) -> Iterator[Sites]:
+def sites(tmp_path: Path, tiny_base: Path, study_values: dict[str, Any]) -> Iterator[FiveSites]:
     study_values["privacy"]["attempts"] = 2
-    made = Sites(tmp_path / "run", tiny_base, study_values, rounds=2)
+    made = FiveSites(tmp_path / "run", tiny_base, study_values, rounds=2)
     yield made
     made.supervisor.stop()
     shutil.rmtree(made.runtime, ignore_errors=True)
@@ -49,7 +43,7 @@ def sites(tmp_path: Path, tiny_base: Path, study_values: dict[str, Any]) -> Iter
 class Watch:
     """Reads a run's events while a keeper looks after it."""
 
-    def __init__(self, sites: Sites, keeper: Keeper) -> None:
+    def __init__(self, sites: FiveSites, keeper: Keeper) -> None:
         self.keeper = keeper
         self.tail = EventTail(load_consortium(sites.consortium).events_file())
         self.tail._offset = 0
@@ -70,7 +64,7 @@ class Watch:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_killed_serverapp_is_replaced_and_nothing_is_charged_twice(sites: Sites) -> None:
+def test_a_killed_serverapp_is_replaced_and_nothing_is_charged_twice(sites: FiveSites) -> None:
     assert sites.serve({}) == 1
     settings = load_consortium(sites.consortium)
     keeper = keeper_of(sites.consortium, sites.folder / "logs")

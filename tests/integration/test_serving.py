@@ -20,7 +20,7 @@ from craftsfl.processes.flower.credentials import make_supernode_key
 from craftsfl.processes.supervisor import claim_port
 from craftsfl.rounds.operator import superlink_of
 from server.settings import load_consortium
-from tests.craftsfl.demo.test_workspace import DIGEST, members
+from tests.craftsfl.demo.drafts import DIGEST, drafts
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -56,7 +56,7 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
 def settings(tmp_path: Path) -> Path:
     clear_folder(tmp_path / "demo")
     port = claim_port("127.0.0.1", None)
-    made = write_workspace(DemoOptions(tmp_path / "demo"), members(tmp_path), DIGEST, port=port)
+    made = write_workspace(DemoOptions(tmp_path / "demo"), drafts(tmp_path), DIGEST, port=port)
     made.runtime.rmdir()
     return made.consortium
 

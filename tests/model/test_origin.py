@@ -45,6 +45,11 @@ def test_what_it_was_trained_towards_is_said_or_not() -> None:
     assert read_origin(ORIGIN.to_json()).encoders is None
 
 
+def test_the_least_figures_that_mean_something_are_read() -> None:
+    least = replace(ORIGIN, rounds=1, epsilon=0.0, delta=1e-300)
+    assert read_origin(least.to_json()) == least
+
+
 def test_it_travels_in_the_adapters_file(tmp_path: Path, tiny_base: Path) -> None:
     layout = layout_of(tiny_base, ADAPTER)
     vector = np.ones(layout.parameters, np.float32)
@@ -82,6 +87,11 @@ def test_an_adapter_with_an_origin_loads_as_any_other(
         ORIGIN.to_json()[:-1] + ', "more": 1}',
         ORIGIN.to_json()[:-1] + ', "encoders": "sha256:11"}',
         ORIGIN.to_json()[:-1] + ', "encoders": [1]}',
+        replace(ORIGIN, rounds=0).to_json(),
+        replace(ORIGIN, delta=0.0).to_json(),
+        replace(ORIGIN, delta=1.0).to_json(),
+        replace(ORIGIN, delta=True).to_json(),
+        replace(ORIGIN, epsilon=-1e-9).to_json(),
     ],
 )
 def test_anything_else_is_refused(text: str) -> None:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+
 from craftsfl.simulation.consortium import SimulatedConsortium
 from craftsfl.simulation.members import SimulatedMembers
+from privacy.ledger import State
+from privacy.secagg.sealed.server import SealedServer
 from privacy.study.manifest import Study
 from privacy.wire.envelope import open_envelope
-from privacy.wire.sealed import Sealed
+from privacy.wire.sealed import OpenedSum, Sealed
 from server.clock import Timing
 from server.inprocess import FaultHook
 from server.round_parts import Tracker
 from server.rounds import Federation
+from server.status import RunStatus
 from server.store import Store
-from tests.client.sealed import LAYOUT, MEMBERS, NAMES, SealedSites
+from tests.client.sealed import LAYOUT, MEMBERS, NAMES, SealedSites, sealed_values
 from tests.pooled_study import COORDINATOR
 from tests.server.fakes import RUN, ImpatientClock
 
@@ -105,3 +111,59 @@ class SealedWorld:
 
     def federation(self, tracker: Tracker | None = None, run: int = RUN) -> Federation:
         return self.simulated().federation(run, faults=self.faults, tracker=tracker)
+
+
+REQUIRED = {"log": "required"}
+
+
+def after(world: SealedWorld, step: int, act: Callable[[], None]) -> Any:
+    """A tracker that acts once after a step."""
+
+    class Acting:
+        def round_finished(self, status: Any) -> None:
+            if status.rounds_done == step:
+                act()
+
+    return Acting()
+
+
+def forging(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
+    """The coordinator opens another sum than the sites have sent, in the last step."""
+    right, wrong = SealedServer.result, []
+
+    def result(server: SealedServer) -> OpenedSum:
+        opened = right(server)
+        if opened.step == 3 and len(wrong) < times:
+            wrong.append(opened.attempt)
+            lanes = opened.lanes.copy()
+            lanes[0] ^= np.uint64(1)
+            return replace(opened, lanes=lanes)
+        return opened
+
+    monkeypatch.setattr(SealedServer, "result", result)
+    return wrong
+
+
+FOUR = SimulatedMembers.seeded(NAMES[:4], consortium="pooled")
+
+
+def four(make: Callable[..., SealedWorld], rounds: int = 4, **changes: Any) -> SealedWorld:
+    """Four sites, of which one may be missing."""
+    values = sealed_values(FOUR, rounds=rounds, sites=4)
+    return make(members=FOUR, **{**values, **changes})
+
+
+def outcomes(status: RunStatus) -> list[tuple[int, int, str, int]]:
+    """(step, attempt, state, sites that have sent a vector)."""
+    return [
+        (item.round, item.attempt, item.state.value, sum(p.state == "finished" for p in item.sites))
+        for item in status.history
+    ]
+
+
+def charges(world: SealedWorld) -> list[int]:
+    """How many attempts each site has charged."""
+    return [
+        sum(entry.state is State.COMMITTED for entry in ledger.entries())
+        for ledger in world.sites.ledgers.values()
+    ]

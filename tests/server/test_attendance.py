@@ -12,7 +12,7 @@ from server.absentees import awaited_words
 from server.inprocess import Fail
 from server.nodes import Node
 from server.rounds import run_federation
-from server.status import read_status
+from server.status_reader import read_status
 from server.tables import RunState, SiteState
 from tests.server.fakes import WaitsForEver
 from tests.server.masked import FourSites

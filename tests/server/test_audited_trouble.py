@@ -18,9 +18,7 @@ from server.rounds import run_federation
 from server.settings import ConsortiumSettings
 from tests.client.sealed import LAYOUT
 from tests.pooled_study import COORDINATOR
-from tests.server.sealed import SealedWorld
-from tests.server.test_log_rounds import REQUIRED, after
-from tests.server.test_sealed_closing import forging
+from tests.server.sealed import REQUIRED, SealedWorld, after, forging
 
 
 def audited(world: SealedWorld) -> AuditVerdict:

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,10 @@ from server.mlflow_client import public_uri
 from server.status import RunStatus
 from server.tracking import Tracked, Tracking, TrackingPlace
 from tests.server.fakes import make_study
-from tests.server.test_tracking import finished, status_with
+from tests.server.listening import Answer, hang, listening
+from tests.server.statuses import finished, status_with
 
 PATIENCE = 1.0
-Answer = Callable[[socket.socket], None]
-
-
-def hang(_: socket.socket) -> None:
-    time.sleep(60)
 
 
 def trickle(link: socket.socket) -> None:
@@ -59,24 +55,6 @@ def garbage(link: socket.socket) -> None:
 def slow(link: socket.socket) -> None:
     time.sleep(0.8)
     unavailable(link)
-
-
-@contextmanager
-def listening(answer: Answer) -> Iterator[str]:
-    """A server that does `answer` to everybody; yields its address."""
-
-    def talk(link: socket.socket) -> None:
-        with closing(link), suppress(OSError):
-            answer(link)
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                threading.Thread(target=talk, args=(server.accept()[0],), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=accept, daemon=True).start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
 @contextmanager

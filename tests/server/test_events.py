@@ -9,10 +9,10 @@ from dataclasses import fields
 import pytest
 
 from privacy.errors import WireError
+from server.event_lines import LoggedEvent, decode_event, encode_event
 from server.events import (
     AdapterConfirmed,
     ExchangeFinished,
-    LoggedEvent,
     NodeRefused,
     PhaseEnded,
     QualityMeasured,
@@ -37,8 +37,6 @@ from server.events import (
     SiteRefused,
     SiteStarted,
     Warned,
-    decode_event,
-    encode_event,
     event_names,
 )
 

@@ -17,7 +17,7 @@ from privacy.wire.offer import TrainMasked
 from privacy.wire.reasons import Reason
 from server.inprocess import Fail, GridFault
 from server.rounds import run_federation
-from server.status import read_status
+from server.status_reader import read_status
 from server.tables import SiteState
 from tests.server.masked import LARGE, MaskedWorld
 

@@ -24,9 +24,7 @@ from server.rounds import run_federation
 from tests.client.sealed import sealed_values
 from tests.pooled_study import COORDINATOR
 from tests.server.fakes import RUN, WaitsForEver
-from tests.server.sealed import LARGE, SealedWorld
-
-REQUIRED = {"log": "required"}
+from tests.server.sealed import LARGE, REQUIRED, SealedWorld, after
 
 
 def replayed(world: SealedWorld) -> LogReplay:
@@ -115,17 +113,6 @@ def test_what_others_left_for_the_log_is_in_it_with_the_next_step_and_cosigned(
     steps = [at for at, kind in enumerate(kinds) if kind is EntryKind.STEP]
     assert steps[0] < kinds.index(EntryKind.PROMOTION) < steps[1]
     assert cosigned(world)[1] == {1, 2, 3}
-
-
-def after(world: SealedWorld, step: int, act: Callable[[], None]) -> Any:
-    """A tracker that acts once after a step."""
-
-    class Acting:
-        def round_finished(self, status: Any) -> None:
-            if status.rounds_done == step:
-                act()
-
-    return Acting()
 
 
 def saved(world: SealedWorld, name: str) -> Path:

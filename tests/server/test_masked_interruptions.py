@@ -24,7 +24,7 @@ from privacy.wire.secagg import (
 )
 from server.inprocess import Delay, Drop, Duplicate, Fail, GridFault
 from server.rounds import run_federation
-from server.status import read_status
+from server.status_reader import read_status
 from strategies import Strategy
 from tests.server.masked import LARGE, MaskedWorld
 

@@ -27,7 +27,7 @@ from privacy.wire.secagg import (
 )
 from server.inprocess import Drop, GridFault
 from server.rounds import run_federation
-from server.status import read_status
+from server.status_reader import read_status
 from server.tables import AttemptState, PartState
 from tests.privacy.secagg.consortium import signatures_checked_once
 from tests.server.masked import ASKED, EXCHANGES, LARGE, MaskedWorld, members_of

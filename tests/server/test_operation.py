@@ -1,29 +1,24 @@
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-import tomli_w
 from flwr.app import Context, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
 import server.app
-from model.adapters import layout_of, load_adapter
-from model.digest import folder_digest
+from model.adapters import load_adapter
 from model.layout import initial_vector
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, FederationError, ModelError, SecAggError
 from privacy.secagg.chain import write_rosters
 from privacy.secagg.roster import SignedRoster, add_signature
-from privacy.study.manifest import Study, load_study
 from privacy.wire.bodies import Refusal
 from privacy.wire.reasons import Reason
 from server import life
@@ -32,84 +27,16 @@ from server.life import RunInterrupted
 from server.operation import Carried, operate
 from server.readiness import load_roster
 from server.runs import Runs
-from server.settings import ConsortiumSettings, load_consortium
-from server.status import read_status
+from server.settings import ConsortiumSettings
+from server.status_reader import read_status
 from server.tables import ENDED, AttemptState, RunState, Wish
-from tests.server.fakes import FLOWER_RUN, NODES, RUN, ImpatientClock, WaitsForEver
-from tests.server.masked import FOUR, MaskedSite, masked_study, members_of, study_of_four
+from tests.server.fakes import FLOWER_RUN, RUN, WaitsForEver
+from tests.server.masked import masked_study, members_of
+from tests.server.office import LostGrid, Office, office, unauthorised
+
+__all__ = ["office"]  # the fixture
 
 Events = Callable[[str], list[dict[str, Any]]]
-
-
-def drawn(base: Path, adapter: Path, samples: Any, out: Path, device: Any) -> None:
-    """Instead of sampling, which has a test of its own."""
-    assert adapter.exists()
-    out.write_bytes(b"picture of " + samples.prompts[0].encode())
-
-
-class Office:
-    """Files of a consortium around a tiny base, and sites that answer for it."""
-
-    def __init__(self, folder: Path, base: Path, values: dict[str, Any]) -> None:
-        values["base"] = {"digest": folder_digest(base), "source": str(base)}
-        study = study_of_four(values, bound=64.0, privacy={"attempts": 2})
-        whole = study.model_dump(mode="json", exclude_none=True)
-        (folder / "study.toml").write_text(tomli_w.dumps(whole), "utf-8")
-        write_rosters(folder / "roster.cfl", [FOUR.signed])
-        self.file = folder / "consortium.toml"
-        self.file.write_text(
-            'study = "study.toml"\nstate = "."\nroster = "roster.cfl"\njoin_deadline = 20.0\n',
-            "utf-8",
-        )
-        self.settings = load_consortium(self.file)
-        self.study: Study = load_study(self.settings.study)
-        self.layout = layout_of(base, self.study.adapter)
-        self.clock = ImpatientClock()
-        self.sites = {
-            name: MaskedSite(
-                name, self.study, layout=self.layout, roster=FOUR.roster, clock=self.clock.time
-            )
-            for name in NODES
-        }
-        self.handlers = {NODES[name]: site.handle for name, site in self.sites.items()}
-        with Runs(self.settings.database_url(), self.clock) as runs:
-            self.name = runs.begin(self.study, after=RUN - 1)
-
-    def begin_anew(self) -> None:
-        """End the run, and begin one of the study as it is now."""
-        with Runs(self.settings.database_url(), self.clock) as runs:
-            runs.stopped(self.name)
-            self.name = runs.begin(load_study(self.settings.study), after=RUN - 1)
-
-    def grid(self) -> InProcessGrid:
-        return InProcessGrid(self.handlers, run_id=FLOWER_RUN, clock=self.clock.monotonic)
-
-    def operate(self) -> None:
-        operate(self.settings, Carried(RUN, FLOWER_RUN), self.grid(), clock=self.clock)
-
-    def operate_until(self, calls: int) -> None:
-        """Serve the run until Flower gives this ServerApp up."""
-        grid = LostGrid(self, calls, unauthorised())
-        operate(self.settings, Carried(RUN, FLOWER_RUN), grid, clock=self.clock)
-
-    def result(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads(self.settings.result_file().read_text("utf-8"))
-        return content
-
-
-@pytest.fixture
-def office(
-    tmp_path: Path,
-    tiny_base: Path,
-    study_values: dict[str, Any],
-    empty_mlflow: bytes,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Office:
-    (tmp_path / "mlflow.db").write_bytes(empty_mlflow)
-    module = ModuleType("server.samples")
-    module.draw_samples = drawn  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "server.samples", module)
-    return Office(tmp_path, tiny_base, study_values)
 
 
 def test_a_run_leaves_everything_that_its_result_names(office: Office, events: Events) -> None:
@@ -299,25 +226,6 @@ def test_a_masked_study_needs_its_signed_roster(
     other = masked_study(study_values, 3, members_of(["north", "harbour", "valley"]).roster)
     with pytest.raises(SecAggError, match="does not hold the roster"):
         load_roster(named, other)
-
-
-class LostGrid(InProcessGrid):
-    """A grid whose SuperLink no longer serves this ServerApp, from the `calls`th call on."""
-
-    def __init__(self, office: Office, calls: int, error: httpx.HTTPError) -> None:
-        super().__init__(office.handlers, run_id=FLOWER_RUN, clock=office.clock.monotonic)
-        self.calls, self.error = calls, error
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        self.calls -= 1
-        if self.calls < 0:
-            raise self.error
-        return super().pull_messages(message_ids)
-
-
-def unauthorised() -> httpx.HTTPError:
-    request = httpx.Request("POST", "https://127.0.0.1/v1/runtime/pull-messages")
-    return httpx.HTTPStatusError("401", request=request, response=httpx.Response(401))
 
 
 @pytest.mark.parametrize(

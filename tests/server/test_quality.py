@@ -18,7 +18,7 @@ from server.context import RunContext
 from server.events import QualityMeasured, RunEvent, Warned
 from server.quality import QualityWatch
 from server.status import QualityStatus
-from tests.server.test_tracking import finished, status_with
+from tests.server.statuses import finished, status_with
 
 # Stands for the process: answers with figures, after whatever `MISCHIEF` does.
 PROCESS = """

@@ -15,7 +15,7 @@ from privacy.secagg.roster import SignedRoster, add_signature
 from privacy.wire.signing import RosterSignature
 from server.roster_signing import RosterSigning
 from server.rounds import Federation, run_federation
-from server.status import read_status
+from server.status_reader import read_status
 from tests.server.fakes import WaitsForEver
 from tests.server.masked import FOUR, FourSites
 

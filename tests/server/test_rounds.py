@@ -16,7 +16,7 @@ from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Deliver
 from server.inprocess import Fail, GridFault
 from server.rounds import run_federation
-from server.status import read_status
+from server.status_reader import read_status
 from server.store import Store
 from server.tables import AttemptState, PartState, SiteState
 from tests.server.fakes import NODES, RUN

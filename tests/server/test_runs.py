@@ -14,7 +14,7 @@ from privacy.study.manifest import Study
 from server.database import ROUNDS_SCHEMA, open_database
 from server.run_name import LARGEST_NUMBER, RunName
 from server.runs import Runs
-from server.status import read_status
+from server.status_reader import read_status
 from server.tables import AttemptState, RunState, Wish
 from tests.server.fakes import FLOWER_RUN
 from tests.server.masked import FourSites

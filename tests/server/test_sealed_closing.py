@@ -11,16 +11,15 @@ import pytest
 
 from privacy.error_ids import ErrorId
 from privacy.errors import FederationError
-from privacy.secagg.sealed.server import SealedServer
+from privacy.wire.bodies import Refusal
 from privacy.wire.closing import SealedClose, SealedConfirmed
 from privacy.wire.envelope import open_envelope, seal
-from privacy.wire.sealed import OpenedSum
+from privacy.wire.reasons import Reason
 from server.inprocess import Drop, GridFault
 from server.rounds import run_federation
 from server.sealed_closing import CLOSING_SECONDS
-from server.status import read_status
-from tests.server.sealed import LARGE, SealedWorld
-from tests.server.test_sealed_misses import charges, outcomes
+from server.status_reader import read_status
+from tests.server.sealed import LARGE, SealedWorld, charges, forging, outcomes
 
 
 def is_close(request: bytes) -> bool:
@@ -95,23 +94,6 @@ def test_an_agent_that_was_restarted_confirms_nothing(
     assert event["others"][0].startswith("hillside: The site has no keys of this session")
 
 
-def forging(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
-    """The coordinator opens another sum than the sites have sent, in the last step."""
-    right, wrong = SealedServer.result, []
-
-    def result(server: SealedServer) -> OpenedSum:
-        opened = right(server)
-        if opened.step == 3 and len(wrong) < times:
-            wrong.append(opened.attempt)
-            lanes = opened.lanes.copy()
-            lanes[0] ^= np.uint64(1)
-            return replace(opened, lanes=lanes)
-        return opened
-
-    monkeypatch.setattr(SealedServer, "result", result)
-    return wrong
-
-
 def test_a_last_sum_that_nobody_takes_is_forgotten_and_its_step_is_run_again(
     pooled: Callable[..., SealedWorld], events: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +119,31 @@ def test_a_run_whose_last_sum_is_always_false_publishes_nothing(
     assert caught.value.id == ErrorId.ROUND_FAILED
     assert wrong == [1, 2, 3]  # as many attempts as the study has for a step
     assert events("adapter-confirmed") == []
+
+
+@pytest.mark.parametrize(("known", "steps"), [(1, [2, 3]), (99, [3])])
+def test_a_site_that_lacks_sums_gets_them_with_the_question(
+    pooled: Callable[..., SealedWorld], events: Any, known: int, steps: list[int]
+) -> None:
+    """Those after the last that it has; and the last one also if it says that it has more."""
+    world = pooled()
+    node, given = world.nodes["north"], []
+    at_home = world.handlers[node]
+
+    def lacking(data: bytes) -> bytes:
+        envelope = open_envelope(data, limit=LARGE)
+        if isinstance(envelope.body, SealedClose):
+            given.append([opened.step for opened in envelope.body.opened])
+            if len(given) == 1:
+                refusal = Refusal(Reason.MISSING_SUMS, newest_run=known)
+                return seal(replace(envelope, body=refusal))
+        return at_home(data)
+
+    world.handlers[node] = lacking
+    run_federation(world.federation())
+    (event,) = events("adapter-confirmed")
+    assert given == [[3], steps]
+    assert event["sites"] == ["harbour", "hillside", "north"]
 
 
 def test_a_word_that_its_site_has_not_signed_does_not_count(

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from craftsfl.simulation.members import SimulatedMembers
 from privacy.errors import FederationError
-from privacy.ledger import State
 from privacy.secagg.sealed.server import SealedServer
 from privacy.wire.bodies import Hello, Refusal
 from privacy.wire.checks import Check
@@ -22,35 +20,13 @@ from privacy.wire.secagg import SecAggRefusal
 from privacy.wire.session import SessionGroup, SessionKeys, SessionOffer
 from server.inprocess import Drop, GridFault
 from server.rounds import run_federation
-from server.status import RunStatus, read_status
+from server.status import RunStatus
+from server.status_reader import read_status
 from tests.client.sealed import NAMES, sealed_values
-from tests.server.sealed import LARGE, SealedWorld
+from tests.server.sealed import FOUR, LARGE, SealedWorld, charges, four, outcomes
 
-FOUR = SimulatedMembers.seeded(NAMES[:4], consortium="pooled")
 _ANSWERED_TWICE = 2
 _PAUSED_ANSWERS = 9  # longer than a slot, at growing intervals
-
-
-def four(make: Callable[..., SealedWorld], rounds: int = 4, **changes: Any) -> SealedWorld:
-    """Four sites, of which one may be missing."""
-    values = sealed_values(FOUR, rounds=rounds, sites=4)
-    return make(members=FOUR, **{**values, **changes})
-
-
-def outcomes(status: RunStatus) -> list[tuple[int, int, str, int]]:
-    """(step, attempt, state, sites that have sent a vector)."""
-    return [
-        (item.round, item.attempt, item.state.value, sum(p.state == "finished" for p in item.sites))
-        for item in status.history
-    ]
-
-
-def charges(world: SealedWorld) -> list[int]:
-    """How many attempts each site has charged."""
-    return [
-        sum(entry.state is State.COMMITTED for entry in ledger.entries())
-        for ledger in world.sites.ledgers.values()
-    ]
 
 
 def asks_for(step: int) -> Callable[[bytes], bool]:

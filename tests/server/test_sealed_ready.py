@@ -13,9 +13,8 @@ from server import sealed_attempt
 from server.inprocess import Drop, GridFault
 from server.rounds import run_federation
 from server.sealed_attempt import LARGEST_DIRECT, form_of
-from server.status import read_status
-from tests.server.sealed import LARGE, SealedWorld
-from tests.server.test_sealed_misses import charges, four, outcomes
+from server.status_reader import read_status
+from tests.server.sealed import LARGE, SealedWorld, charges, four, outcomes
 
 
 def test_when_commitments_are_asked_for() -> None:

@@ -16,7 +16,7 @@ from privacy.wire.sealed import OpenedSum, Sealed, SealedStep
 from server.checkpoint import load_checkpoint
 from server.inprocess import GridFault
 from server.rounds import run_federation
-from server.status import read_status
+from server.status_reader import read_status
 from tests.privacy.secagg.sealed import oracle
 from tests.server.sealed import LARGE, SealedWorld
 

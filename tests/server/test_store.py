@@ -14,7 +14,8 @@ from craftsfl.simulation.clock import SteppedClock
 from privacy.errors import ConfigError, DeploymentError, FederationError
 from server.database import open_database
 from server.run_name import RunName
-from server.status import RunFailure, read_status
+from server.status import RunFailure
+from server.status_reader import read_status
 from server.store import Store
 from server.tables import AttemptState, PartState, RunState
 from tests.server.fakes import RUN

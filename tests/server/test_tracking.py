@@ -17,37 +17,13 @@ from server.catch_up import catch_up
 from server.checkpoint import sha256_of
 from server.figures import run_tags, user_name
 from server.model_card import AdapterFacts, model_card
-from server.status import PartStatus, ReleaseStatus, RoundStatus, RunStatus, SiteStatus
-from server.tables import AttemptState, PartState, RunState, SiteState
+from server.status import ReleaseStatus, RoundStatus, RunStatus
+from server.tables import AttemptState, RunState
 from server.tracking import Tracking, TrackingPlace
 from tests.server.fakes import RUN, make_study
+from tests.server.statuses import finished, status_with
 
 URI = "sqlite:///{}/mlflow.db"
-
-
-def finished(number: int, epsilon: float | None = 0.5) -> RoundStatus:
-    part = PartStatus("north", PartState.FINISHED, "", epsilon)
-    lost = PartStatus("harbour", PartState.DROPPED, "It was late.", None)
-    sites, ended = (part, lost), 1.7e9 + 10.0 * number
-    return RoundStatus(number, 1, AttemptState.FINISHED, "", 1, 2.0, 9.0, sites, ended)
-
-
-def status_with(*history: RoundStatus) -> RunStatus:
-    site = SiteStatus("north", 500, SiteState.JOINED, "", 1, 0.5, 8.0, 1e-5, False)
-    return RunStatus(
-        run=RUN,
-        study="test-study",
-        state=RunState.RUNNING,
-        message="",
-        rounds_done=len(history),
-        rounds=2,
-        started=1.7e9,
-        finished=None,
-        sites=(site,),
-        history=history,
-        phases={},
-        study_digest="ab" * 32,
-    )
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from server.life import RunStopped
 from server.nodes import refused_words
 from server.rounds import NoTracker, run_federation
 from server.runs import Runs
-from server.status import RunStatus, read_status
+from server.status import RunStatus
+from server.status_reader import read_status
 from server.tables import AttemptState, RunState, Wish
 from tests.server.fakes import RUN, WaitsForEver
 from tests.server.masked import LARGE, FourSites, MaskedWorld

@@ -25,7 +25,7 @@ from privacy.wire.envelope import open_envelope
 from privacy.wire.secagg import Survivors
 from server.inprocess import Drop, GridFault
 from server.rounds import run_federation
-from server.status import read_status
+from server.status_reader import read_status
 from tests.client.fakes import PausingClock
 from tests.privacy.ledger.ledgers import open_test_ledger, spent_by
 from tests.server.fakes import LAYOUT, RUN

@@ -17,7 +17,7 @@ from privacy.wire.offer import TrainMasked
 from server.clock import SystemClock
 from server.rounds import run_federation
 from server.run_name import RunName
-from server.status import read_status
+from server.status_reader import read_status
 from server.store import Store
 from server.witness import StoredWitness
 from tests.server.masked import MaskedSite, MaskedWorld

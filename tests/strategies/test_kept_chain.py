@@ -12,7 +12,7 @@ from privacy.secagg.keys import digest
 from strategies.chain import AdapterChain
 from strategies.kept_chain import KeptChain, largest_kept
 from strategies.rule import UpdateRule
-from tests.strategies.test_chain import RULE, STUDY, P, begun, link, names, scale, through
+from tests.strategies.chains import RULE, STUDY, P, begun, link, names, scale, through
 
 RUN = 12
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy.errors import FederationError
+from privacy.errors import ConfigError, FederationError
 from privacy.study.manifest import Aggregation
 from strategies import FedAdam, FedAvg, Strategy, make_strategy
-from strategies.cohort import weighted_mean
 from strategies.fedadam import Moments
+from strategies.mean import weighted_mean
 
 P = 5
 WEIGHTS = {"north": 500.0, "harbour": 800.0, "hillside": 1200.0}
@@ -193,3 +193,10 @@ def test_the_study_chooses_the_strategy() -> None:
     made = make_strategy(settings, P).aggregate(np.zeros(P, np.float32), mean_of(1))
     ours = FedAdam(P, 0.3, Moments(0.8, 0.95, 0.02))
     np.testing.assert_array_equal(made, ours.aggregate(np.zeros(P, np.float32), mean_of(1)))
+
+
+@pytest.mark.parametrize("name", ["momentum", "adam"])
+def test_what_sites_work_out_themselves_is_no_strategy_of_the_coordinator(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_strategy(Aggregation(strategy=name, learning_rate=0.1), P)  # type: ignore[arg-type]
+    assert (name in caught.value.message, caught.value.hint) == (True, "Use fedavg or fedadam.")

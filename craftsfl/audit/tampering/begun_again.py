@@ -14,7 +14,7 @@ from craftsfl.audit.tampering.steps import REQUESTS_FILE
 from privacy.audit.faults import Flaw
 from privacy.audit.packs import packed_rows, unpacked_rows
 from privacy.ledger.anchors import INHERITED_RUN, Anchors
-from privacy.ledger.base import AttemptKey, Charge
+from privacy.ledger.attempts import AttemptKey, Charge
 from privacy.ledger.binding import bind
 from privacy.ledger.records import Bound, Charged, Content, Genesis, Intent
 from privacy.log.checkpoints import TreeHead, cosign

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol, TypeVar, cast
 
 from flwr.supercore.constant import SQLITE_PRAGMAS
+
+from privacy.transaction import transaction
 
 SqlRow = tuple[Any, ...]
 PlainMethod = TypeVar("PlainMethod", bound=Callable[..., Any])
@@ -51,17 +53,9 @@ class PlainSql:
         """How many rows a statement has changed."""
         return self._connection.execute(statement, tuple(values)).rowcount
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """Everything or nothing of what is changed within; nobody else writes meanwhile."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
+        return transaction(self._connection)
 
 
 class BesideFlowers(Protocol):

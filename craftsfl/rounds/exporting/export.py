@@ -24,7 +24,8 @@ from privacy.study.manifest import Study, load_study
 from server.champion import CHAMPION, Champions
 from server.registry import read_release
 from server.settings import ConsortiumSettings, load_consortium
-from server.status import ReleaseStatus, RunStatus, read_ended
+from server.status import ReleaseStatus, RunStatus
+from server.status_reader import read_ended
 
 SUMS: Final = "SHA256SUMS"
 

@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from model.arrays import Singles
 from model.lab.control.markers import normalised, read_markers
-from model.lab.control.masks import NuclearMask
+from model.lab.control.nuclear_mask import NuclearMask
 from model.lab.control.spec import UNTYPED, ControlSpec
 from privacy.errors import ModelError
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.lab.control.markers import simulated_marker
-from model.lab.control.masks import NuclearMask
+from model.lab.control.nuclear_mask import NuclearMask
 from model.lab.control.pairs import Pair
 from model.lab.tissue.appearance import Appearance
 from model.lab.tissue.canvas import SIZE, Canvas, separated

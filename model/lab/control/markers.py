@@ -10,7 +10,7 @@ from PIL import Image, ImageSequence
 from scipy import ndimage
 
 from model.arrays import Singles
-from model.lab.control.masks import MOST_PIXELS
+from model.lab.control.nuclear_mask import MOST_PIXELS
 from model.pictures import UnreadablePicture, open_picture
 from privacy.errors import ModelError
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import struct
 import tokenize
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import ndimage
 
+from model.lab.control.matfile import read_mat
+from model.lab.control.nuclear_mask import MASK_HINT, MOST_PIXELS, NuclearMask, instance_map
 from model.pictures import UnreadablePicture, check_single, open_picture
 from privacy.errors import ModelError
 
 # The first five of PanNuke's six channels (Gamper et al. 2020); the sixth is the background.
 PANNUKE_TYPES = ("neoplastic", "inflammatory", "connective", "dead", "epithelial")
-MOST_PIXELS = 1 << 26
 _IMAGES = (".png", ".tif", ".tiff")
 _GREY = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "F")
 # What reading numpy and .mat files raises for damaged bytes (found by altering files).
@@ -35,32 +35,6 @@ DAMAGED = (
     struct.error,
     tokenize.TokenError,
 )
-_HINT = "Masks are instance images (16-bit .png, .tif), PanNuke .npy or CoNSeP/Lizard .mat files."
-
-
-@dataclass(frozen=True)
-class NuclearMask:
-    """Nuclei of one image.
-
-    instances: int32 [h, w], 0 background, each nucleus its own number. types: uint8 [h, w], 0
-    background, k for a nucleus of type names[k - 1]; all nuclei are of type 1 where names is ().
-    """
-
-    instances: NDArray[np.int32]
-    types: NDArray[np.uint8]
-    names: tuple[str, ...] = ()
-
-    @classmethod
-    def untyped(cls, instances: ArrayLike) -> NuclearMask:
-        """From an instance map [h, w] alone. Raises `ModelError` if it is not one."""
-        checked = instance_map(np.asarray(instances))
-        return cls(checked, (checked > 0).astype(np.uint8))
-
-    @property
-    def count(self) -> int:
-        """Number of nuclei."""
-        found = np.unique(self.instances)
-        return len(found) - int(found[0] == 0)
 
 
 def read_mask(path: Path, *, index: int = 0) -> NuclearMask:
@@ -77,33 +51,13 @@ def read_mask(path: Path, *, index: int = 0) -> NuclearMask:
     if suffix == ".npy":
         return _read_pannuke(path, index)
     if suffix == ".mat":
-        from model.lab.control.matfile import read_mat
-
         return read_mat(path)
-    raise ModelError(f"{path.name}: masks of type {suffix or 'unknown'} are not read.", _HINT)
+    raise ModelError(f"{path.name}: masks of type {suffix or 'unknown'} are not read.", MASK_HINT)
 
 
 def count_masks(path: Path) -> int:
     """How many masks a file holds: N for a PanNuke array, else 1."""
     return len(_pannuke(path)) if path.suffix.lower() == ".npy" else 1
-
-
-def instance_map(values: NDArray[np.generic]) -> NDArray[np.int32]:
-    """Whole non-negative numbers [h, w] as int32. Raises `ModelError` for anything else."""
-    if values.ndim != 2 or 0 in values.shape or values.size > MOST_PIXELS:
-        raise ModelError(f"A mask of shape {values.shape} is not an instance map.", _HINT)
-    if values.dtype.kind not in "buif":
-        raise ModelError(f"A mask of {values.dtype} values is not an instance map.", _HINT)
-    whole = values.astype(np.float64)
-    if not np.isfinite(whole).all() or (whole < 0).any() or (whole != np.floor(whole)).any():
-        raise ModelError(
-            "The mask holds values that are not instance numbers.",
-            "Background is 0, and each nucleus has a whole number of its own.",
-        )
-    if whole.max() >= 2**31:
-        _, numbered = np.unique(whole, return_inverse=True)
-        return numbered.reshape(whole.shape).astype(np.int32)
-    return whole.astype(np.int32)
 
 
 def _read_image(path: Path) -> NDArray[np.generic]:
@@ -117,7 +71,7 @@ def _read_image(path: Path) -> NDArray[np.generic]:
                 )
             return np.asarray(image)
     except UnreadablePicture as error:
-        raise ModelError(f"The mask {path.name} cannot be read: {error}.", _HINT) from None
+        raise ModelError(f"The mask {path.name} cannot be read: {error}.", MASK_HINT) from None
 
 
 def _split(values: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -147,12 +101,14 @@ def _pannuke(path: Path) -> NDArray[np.generic]:
         array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
     except DAMAGED as error:
         reason = type(error).__name__
-        raise ModelError(f"The mask {path.name} cannot be read ({reason}).", _HINT) from None
+        raise ModelError(f"The mask {path.name} cannot be read ({reason}).", MASK_HINT) from None
     if getattr(array, "ndim", 0) == 3:
         array = array[None]
     shape: tuple[int, ...] = getattr(array, "shape", ())  # an archive of arrays has none
     if len(shape) != 4 or shape[3] != len(PANNUKE_TYPES) + 1:
-        raise ModelError(f"{path.name} has shape {shape}; PanNuke's masks are [N, h, w, 6].", _HINT)
+        raise ModelError(
+            f"{path.name} has shape {shape}; PanNuke's masks are [N, h, w, 6].", MASK_HINT
+        )
     return array
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.lab.control.masks import NuclearMask, instance_map
 from model.lab.control.mat5 import BadMatFile, NewerMatFile, read_arrays
+from model.lab.control.nuclear_mask import NuclearMask, instance_map
 from privacy.errors import ModelError
 
 # Graham et al. 2019 (CoNSeP) and 2021 (Lizard); type k is names[k - 1].

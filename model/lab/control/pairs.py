@@ -16,7 +16,8 @@ from PIL import Image
 from model.arrays import Singles
 from model.lab.control.conditions import marker_condition, mask_condition, resized_mask
 from model.lab.control.markers import simulated_marker
-from model.lab.control.masks import MOST_PIXELS, NuclearMask, read_mask
+from model.lab.control.masks import read_mask
+from model.lab.control.nuclear_mask import MOST_PIXELS, NuclearMask
 from model.lab.control.recipe import PublicFolder
 from model.lab.control.spec import ControlSpec
 from model.lab.stage_one.publicness import check_columns, check_place

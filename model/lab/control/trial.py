@@ -23,8 +23,9 @@ from model.lab.control.drawn import drawn_pair
 from model.lab.control.fidelity import Fidelity, mask_fidelity
 from model.lab.control.guided import DEFAULT_STRENGTH, Guided, sample_controlled
 from model.lab.control.markers import read_markers
-from model.lab.control.masks import NuclearMask, read_mask
+from model.lab.control.masks import read_mask
 from model.lab.control.network import Control
+from model.lab.control.nuclear_mask import NuclearMask
 from model.lab.control.pairs import read_image
 from model.lab.control.reading import ConditionKind
 from model.lab.control.spec import ControlSpec

@@ -23,7 +23,7 @@ from privacy.audit.packs import unpacked_rows
 from privacy.errors import CraftsflError, LedgerError, LogError
 from privacy.ledger import State
 from privacy.ledger.anchors import INHERITED_RUN
-from privacy.ledger.base import charged
+from privacy.ledger.attempts import charged
 from privacy.ledger.chain import Chain
 from privacy.log.checkpoints import TreeHead, cosignatures_of, open_checkpoint
 from privacy.log.lines import LedgerLine

@@ -34,7 +34,8 @@ from client.gateway.shut_in import ShutIn, gateway_confinement, shut_in
 from craftsfl.processes.flower.credentials import make_authority
 from privacy.errors import ConfigError
 from privacy.wire.reasons import Reason
-from tests.users import AGENT, command_as, give, open_folder
+from scripts.other_users import command_as
+from tests.users import AGENT, give, open_folder
 
 from .hostile_gateway import ATTACKS, DONE, MARK
 

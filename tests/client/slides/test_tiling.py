@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from tests.client.slides.making import CANARY, GREEN_PEN, LABEL, specimen, write
 
 openslide = pytest.importorskip("openslide", reason="the extra `slides` is not installed")
 
+from client.slides import cutting, run  # noqa: E402
 from client.slides.cutting import TilingRequest  # noqa: E402
 from client.slides.filters import TileRules  # noqa: E402
 from client.slides.grid import TileCut  # noqa: E402
@@ -295,6 +297,25 @@ def test_broken_slides_are_left_out_with_a_reason_and_the_run_goes_on(slides: Pa
     assert {row["patient_id"] for row in table(wanted.out)} == {"p1"}
     given = replace(wanted, slide_mpp=0.5, out=wanted.out.with_name("given"))
     assert cut(given).slides == 3
+
+
+def test_what_nobody_foresaw_costs_one_slide_and_is_named(
+    slides: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its kind alone: what a library says may quote the file."""
+
+    def cut_slide(*given: Any) -> Any:
+        if given[2].name == SLIDE:
+            raise MemoryError(CANARY)
+        return cutting.cut_slide(*given)
+
+    monkeypatch.setattr(run, "cut_slide", cut_slide)
+    wanted = request(slides)
+    assert cut(wanted).slides == 1
+    assert {row["patient_id"] for row in table(wanted.out)} == {"p2"}
+    with (wanted.out / "quarantine.csv").open(newline="") as file:
+        (row,) = csv.reader(list(file)[1:])
+    assert row == [SLIDE, "damaged slide (MemoryError)"]
 
 
 def test_where_no_slide_can_be_used_the_reason_is_said_and_kept(slides: Path) -> None:

@@ -23,7 +23,8 @@ from privacy.secagg.server import Stage
 from privacy.wire.bodies import Refusal, Running, SignedFacts
 from privacy.wire.reasons import Reason
 from privacy.wire.secagg import Advertise
-from tests.users import AGENT, attempt, command_as, give, needs_users, open_folder
+from scripts.other_users import command_as
+from tests.users import AGENT, attempt, give, needs_users, open_folder
 
 from ..fakes import hello, message
 from ..hospital import Hospital

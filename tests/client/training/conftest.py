@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 from diffusers import StableDiffusionPipeline
+from huggingface_hub.errors import LocalEntryNotFoundError
 
-from client.training import EncodedTiles
 from model.base import load_base
 from privacy.config import check
 from privacy.study.manifest import Study
@@ -29,32 +27,6 @@ def loaded_tiny_base(tiny_base: Path) -> StableDiffusionPipeline:
     return load_base(tiny_base)
 
 
-class SeededNoise:
-    """A repeatable `NoiseSource`. For tests only: it protects nobody."""
-
-    def __init__(self, seed: int = 0) -> None:
-        self._random = np.random.default_rng(seed)
-
-    def uniform(self, n: int) -> Any:
-        return self._random.random(n)
-
-
-def make_tiles(patients: int, *, most: int = 3, seed: int = 0, side: int = 8) -> EncodedTiles:
-    """1 to `most` tiles a patient, with a shift of the latents that an adapter can learn.
-
-    Latents of half the tiny base's side, 16: attention over them takes a sixteenth of the time.
-    """
-    random = np.random.default_rng(seed)
-    owners = np.repeat(np.arange(patients), random.integers(1, most + 1, patients))
-    latents = random.normal(scale=0.3, size=(len(owners), 4, side, side)) + 1.5
-    return EncodedTiles(
-        latents=torch.tensor(latents, dtype=torch.float32),
-        text=torch.tensor(random.normal(size=(3, 16, 32)), dtype=torch.float32),
-        caption_of=torch.tensor(random.integers(0, 3, len(owners))),
-        patient_of=torch.tensor(owners),
-    )
-
-
 @pytest.fixture
 def quiet_study(study_values: dict[str, Any]) -> Study:
     """No noise, everybody drawn: plain federated SGD. `north` declares 12 patients."""
@@ -63,8 +35,13 @@ def quiet_study(study_values: dict[str, Any]) -> Study:
     return check(study_values, Study, where="test")
 
 
-def changed(study: Study, **training: Any) -> Study:
-    """`study` with other values in its `[training]`."""
-    values = study.model_dump(mode="json")
-    values["training"] |= training
-    return check(values, Study, where="test")
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the hub is here, and whoever asks it fails the test."""
+
+    def asked(*_: object, local_files_only: bool = False, **__: object) -> str:
+        if not local_files_only:
+            pytest.fail("the hub was asked")
+        raise LocalEntryNotFoundError("no snapshot")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", asked)

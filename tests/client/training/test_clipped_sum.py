@@ -20,7 +20,7 @@ from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.dpsgd.release import CONTRIBUTION_BITS
 from privacy.errors import AccountingError, ModelError
 from privacy.study.manifest import Study
-from tests.client.training.conftest import SeededNoise, changed, make_tiles
+from tests.client.training.tiles import SeededNoise, changed, make_tiles
 from tests.pooled_study import pooled_values
 
 SLOTS = 7  # declared

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 
 from client.data import SiteData
@@ -29,8 +28,8 @@ from privacy.config import check
 from privacy.errors import ModelError
 from privacy.study.manifest import Study
 from tests.client.pictures import tile_of
-from tests.client.training.conftest import SeededNoise, make_tiles
-from tests.model.encoders.conftest import save
+from tests.client.training.tiles import SeededNoise, make_tiles
+from tests.model.encoders.small import save
 
 DIGEST = "sha256:" + "1" * 64
 PHRASES = ["glands", "fat, breast", "mucin"]
@@ -167,14 +166,8 @@ def test_an_encoder_that_knows_no_texts_or_is_not_the_pinned_one_is_refused(
 
 
 def test_a_text_encoder_of_the_hub_is_not_fetched_by_the_agent(
-    tiny_pipeline: Any, site: SiteData, study: Study, monkeypatch: pytest.MonkeyPatch
+    tiny_pipeline: Any, site: SiteData, study: Study, no_hub: None
 ) -> None:
-    def asked(*_: object, local_files_only: bool = False, **__: object) -> str:
-        if not local_files_only:
-            pytest.fail("the hub was asked")
-        raise LocalEntryNotFoundError("no snapshot")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", asked)
     values = study.model_dump(mode="json")
     values["stage_two"]["effects"]["encoder"]["source"] = "someone/encoder"
     with pytest.raises(ModelError, match="craftsfl model install --encoder someone/encoder"):

@@ -21,7 +21,7 @@ from privacy.dpsgd.engine import PatientGradients, PhysicalBatch
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.errors import ModelError
 from privacy.study.manifest import Study
-from tests.client.training.conftest import SeededNoise, changed, make_tiles
+from tests.client.training.tiles import SeededNoise, changed, make_tiles
 
 PATIENTS = 7
 

@@ -17,7 +17,7 @@ from privacy.dpsgd.engine import PatientGradients, PhysicalBatch
 from privacy.dpsgd.lora_engine import LoraEngine
 from privacy.errors import ModelError
 from privacy.study.manifest import Study
-from tests.client.training.conftest import changed, make_tiles
+from tests.client.training.tiles import changed, make_tiles
 
 WHOLE = 10  # batches of a trial, and one more for the digest that is kept
 

@@ -23,7 +23,7 @@ from privacy.dpsgd.sampling import poisson_draw
 from privacy.errors import ConfigError, ModelError
 from privacy.study.manifest import Study
 from privacy.study.terms import mechanism_of
-from tests.client.training.conftest import SeededNoise, changed, make_tiles
+from tests.client.training.tiles import SeededNoise, changed, make_tiles
 
 
 def declaring(study: Study, patients: int) -> Study:

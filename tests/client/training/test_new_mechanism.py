@@ -23,7 +23,7 @@ from privacy.study.agreement import terms_of
 from privacy.study.manifest import Study
 from privacy.wire.offer import MechanismNumber
 from tests.client.studies import make_policy, make_study
-from tests.client.training.conftest import SeededNoise, changed, make_tiles
+from tests.client.training.tiles import SeededNoise, changed, make_tiles
 from tests.privacy.ledger.ledgers import open_test_ledger
 from tests.privacy.mechanisms.toy import Toy, ToyShared
 

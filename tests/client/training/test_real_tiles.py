@@ -14,7 +14,7 @@ from model.adapters import initial_vector
 from privacy.dpsgd.release import noise_to_clip
 from privacy.study.manifest import Study
 from privacy.study.terms import mechanism_of
-from tests.client.training.conftest import changed
+from tests.client.training.tiles import changed
 
 SITE = Path(__file__).parents[4] / "shared" / "data" / "sites" / "site-1"
 

@@ -9,7 +9,7 @@ from client.training.rows import by_place, generators_of
 from model.losses.draws import draw_rows
 from privacy.dpsgd.noise import SystemNoise
 from privacy.dpsgd.substreams import Substreams
-from tests.client.training.conftest import make_tiles
+from tests.client.training.tiles import make_tiles
 
 
 def generator(seed: int = 1) -> np.random.Generator:

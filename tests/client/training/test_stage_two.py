@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 from transformers import ViTConfig, ViTModel
 
@@ -27,7 +26,7 @@ from privacy.dpsgd.opacus_engine import OpacusEngine
 from privacy.errors import ModelError
 from privacy.study.manifest import Study
 from tests.client.pictures import tile_of
-from tests.client.training.conftest import SeededNoise, make_tiles
+from tests.client.training.tiles import SeededNoise, make_tiles
 
 DIGEST = "sha256:" + "1" * 64
 BLOCK = "up_blocks.0"  # 8 by 8 places in the random tiny base
@@ -91,14 +90,8 @@ def test_references_are_those_of_the_clean_images(
 
 
 def test_an_encoder_of_the_hub_is_not_fetched_by_the_agent(
-    tiny_pipeline: Any, site: SiteData, study: Study, monkeypatch: pytest.MonkeyPatch
+    tiny_pipeline: Any, site: SiteData, study: Study, no_hub: None
 ) -> None:
-    def asked(*_: object, local_files_only: bool = False, **__: object) -> str:
-        if not local_files_only:
-            pytest.fail("the hub was asked")
-        raise LocalEntryNotFoundError("no snapshot")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", asked)
     values = study.model_dump(mode="json")
     values["stage_two"]["structure"]["encoder"]["source"] = "someone/encoder"
     with pytest.raises(ModelError, match="craftsfl model install --encoder someone/encoder"):

@@ -1,4 +1,4 @@
-"""Two small studies, one of each mechanism, made once by the real machines."""
+"""Two small studies, one of each mechanism, made once by the real machines, and read once."""
 
 import tempfile
 from functools import cache
@@ -7,6 +7,9 @@ from pathlib import Path
 from bench.audit.made import MadeMechanism, MadeStudy, StudySize, made_study
 from craftsfl.audit.tampering import DishonestKeys
 from privacy.audit.bundle import make_bundle
+from privacy.audit.checks.log import check_log
+from privacy.audit.evidence import Evidence, read_evidence
+from privacy.log.replay import LogReplay
 
 
 @cache
@@ -30,6 +33,24 @@ def bundle(mechanism: MadeMechanism, with_vectors: bool = True) -> bytes:
 @cache
 def promoted_bundle() -> bytes:
     return make_bundle(promoted().parts)
+
+
+@cache
+def evidence_of(bundle: bytes) -> Evidence:
+    """Of a bundle in which nothing is wrong."""
+    found, failures = read_evidence(bundle)
+    assert found is not None
+    assert failures == []
+    return found
+
+
+@cache
+def log_of(bundle: bytes) -> LogReplay:
+    """The log in a bundle in which nothing is wrong."""
+    found = check_log(evidence_of(bundle))
+    assert found.replay is not None
+    assert found.failures == []
+    return found.replay
 
 
 def keys(mechanism: MadeMechanism) -> DishonestKeys:

@@ -13,7 +13,7 @@ from craftsfl.audit.tampering.draft import Draft
 from craftsfl.audit.verdict import AuditVerdict, verify_bundle
 from privacy.audit.faults import Flaw
 from privacy.audit.packs import packed_rows, unpacked_rows
-from privacy.ledger.base import Charge
+from privacy.ledger.attempts import Charge
 from privacy.ledger.records import Intent
 from privacy.log.entries import EntryKind, LogEntry, facts
 from privacy.mechanisms.registry import event_from_json

@@ -9,18 +9,17 @@ from craftsfl.audit.replay import ReplayStart, check_logged_models, layout_of_bu
 from craftsfl.audit.tampering.draft import Draft
 from craftsfl.audit.verdict import verify_bundle
 from privacy.audit.checks.costs import MOST_EVENTS, check_costs
-from privacy.audit.checks.log import check_log
 from privacy.audit.checks.log_facts import logged_recipes
 from privacy.audit.checks.promotions import check_promotions
 from privacy.audit.checks.steps import OpenSession, check_requests, sessions_of
 from privacy.audit.checks.witnesses import _MOST_SEARCHES, ShownLog
-from privacy.audit.evidence import Evidence, read_evidence
+from privacy.audit.evidence import Evidence
 from privacy.audit.faults import Flaw
 from privacy.audit.promotions import signoff_facts
 from privacy.audit.signoff import SignedVerdict
 from privacy.ledger import Charge
 from privacy.ledger.anchors import Anchors
-from privacy.ledger.base import AttemptKey
+from privacy.ledger.attempts import AttemptKey
 from privacy.ledger.chain import Chain
 from privacy.ledger.records import Charged, Intent
 from privacy.log.checkpoints import Cosignature, TreeHead
@@ -29,25 +28,17 @@ from privacy.log.replay import LogReplay
 from privacy.mechanisms.registry import event_from_json
 from privacy.study.auditors import Auditors
 from privacy.wire.checkpoint import Checkpoint
-from tests.craftsfl.audit.made import keys_of, promoted, promoted_bundle
+from tests.craftsfl.audit.made import evidence_of, keys_of, log_of, promoted, promoted_bundle
 
 SITE = "site-001"
 
 
-@cache
 def evidence() -> Evidence:
-    found, failures = read_evidence(promoted_bundle())
-    assert found is not None
-    assert failures == []
-    return found
+    return evidence_of(promoted_bundle())
 
 
-@cache
 def log() -> LogReplay:
-    found = check_log(evidence())
-    assert found.replay is not None
-    assert found.failures == []
-    return found.replay
+    return log_of(promoted_bundle())
 
 
 @cache

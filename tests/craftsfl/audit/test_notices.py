@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import cache
 from itertools import repeat
 
 import pytest
@@ -11,40 +10,33 @@ import pytest
 from craftsfl.audit.tampering.draft import Draft
 from craftsfl.audit.verdict import AuditVerdict, verify_bundle
 from privacy.audit.checks.generator import check_generators, trial_faults
-from privacy.audit.checks.log import ENTRIES_FILE, _taken_over, check_log
+from privacy.audit.checks.log import ENTRIES_FILE, _taken_over
 from privacy.audit.checks.notices import clock_notes, independence_notes, recovery_notes
-from privacy.audit.evidence import Evidence, read_evidence
+from privacy.audit.evidence import Evidence
 from privacy.audit.faults import Flaw, listed_names
 from privacy.audit.packs import unpacked_rows
 from privacy.ledger import Charge
 from privacy.ledger.anchors import Anchors
-from privacy.ledger.base import AttemptKey, charged
+from privacy.ledger.attempts import AttemptKey, charged
 from privacy.ledger.chain import Chain
 from privacy.ledger.records import Charged, Content, GeneratorTried, Intent
 from privacy.log.entries import LogEntry
 from privacy.log.replay import LogReplay
 from privacy.study.auditors import Auditors
 from privacy.wire.checkpoint import Checkpoint
-from tests.craftsfl.audit.made import bundle, keys
+from tests.craftsfl.audit.made import bundle, evidence_of, keys, log_of
 
 SITE = "site-001"
 GOOD = GeneratorTried(True, True, 1 << 19, 1 << 16, variance=1.0, shared=0.0, fit=0.0)
 FAILED = replace(GOOD, passed=False, known=False)
 
 
-@cache
 def evidence() -> Evidence:
-    found, failures = read_evidence(bundle("pooled"))
-    assert found is not None
-    assert failures == []
-    return found
+    return evidence_of(bundle("pooled"))
 
 
-@cache
 def log() -> LogReplay:
-    replay = check_log(evidence()).replay
-    assert replay is not None
-    return replay
+    return log_of(bundle("pooled"))
 
 
 def with_chain(chain: Chain) -> Evidence:

@@ -1,39 +1,30 @@
 """The coordinator's own word against what is signed, check by check."""
 
 from dataclasses import replace
-from functools import cache
 
 import pytest
 
-from privacy.audit.checks.log import check_log
 from privacy.audit.checks.log_facts import check_facts, logged_recipes, sums_taken_back
 from privacy.audit.checks.promotions import check_promotions, promotion_notes
 from privacy.audit.checks.record import check_record
 from privacy.audit.checks.steps import LayoutDigests, end_notes, sessions_of
 from privacy.audit.environment import encode_environment, read_environment
-from privacy.audit.evidence import Evidence, read_evidence
+from privacy.audit.evidence import Evidence
 from privacy.audit.faults import Flaw
 from privacy.errors import AuditError
 from privacy.log.entries import EntryKind, LogFacts
 from privacy.log.replay import LogReplay
 from privacy.secagg.roster import propose_roster
 from privacy.study.promotion import Promotion
-from tests.craftsfl.audit.made import promoted_bundle
+from tests.craftsfl.audit.made import evidence_of, log_of, promoted_bundle
 
 
-@cache
 def evidence() -> Evidence:
-    found, failures = read_evidence(promoted_bundle())
-    assert found is not None
-    assert failures == []
-    return found
+    return evidence_of(promoted_bundle())
 
 
-@cache
 def log() -> LogReplay:
-    replay = check_log(evidence()).replay
-    assert replay is not None
-    return replay
+    return log_of(promoted_bundle())
 
 
 def with_facts(*more: tuple[EntryKind, LogFacts]) -> LogReplay:

@@ -20,7 +20,6 @@ from craftsfl.demo.studies import DemoMode
 from craftsfl.demo.tiles import RARE_CANCERS, SYNTHETIC_HOSPITALS, held_out_folder
 from craftsfl.demo.workspace import (
     DemoOptions,
-    HospitalDraft,
     check_ours,
     clear_folder,
     declare,
@@ -36,14 +35,7 @@ from privacy.study.agreement import roster_in_force, shares_of, terms_of
 from privacy.study.terms import whole_schedule
 from server.own_key import coordinator_key
 from server.settings import load_consortium
-
-DIGEST = "sha256:" + "a" * 64
-
-
-def members(tmp_path: Path) -> list[HospitalDraft]:
-    sizes = {"north": 500, "harbour": 550, "hillside": 600}
-    return [HospitalDraft(name, tmp_path / name, size) for name, size in sizes.items()]
-
+from tests.craftsfl.demo.drafts import DIGEST, drafts
 
 MODES: tuple[DemoMode, ...] = get_args(DemoMode)
 
@@ -52,7 +44,7 @@ MODES: tuple[DemoMode, ...] = get_args(DemoMode)
 def test_every_role_gets_settings_that_its_own_code_accepts(tmp_path: Path, mode: DemoMode) -> None:
     folder = tmp_path / "demo"
     clear_folder(folder)
-    made = write_workspace(DemoOptions(folder, mode=mode), members(tmp_path), DIGEST, port=12345)
+    made = write_workspace(DemoOptions(folder, mode=mode), drafts(tmp_path), DIGEST, port=12345)
     slot = made.study.cohort.reply_slot
     assert slot >= SHORTEST
     assert made.study.pools_noise == (mode == "pooled")
@@ -87,7 +79,7 @@ def test_the_whole_study_fits_into_each_hospitals_budget(
 ) -> None:
     options = DemoOptions(tmp_path / "demo", rounds=rounds, mode=mode)
     clear_folder(options.folder)
-    made = write_workspace(options, members(tmp_path), DIGEST, 12345, SHORTEST)
+    made = write_workspace(options, drafts(tmp_path), DIGEST, 12345, SHORTEST)
     policy = load_policy(load_site(made.hospitals[0].settings).policy)
     spent = epsilon(whole_schedule(made.study), made.study.privacy.delta)  # with every attempt
     assert 0.9 * policy.epsilon < spent <= policy.epsilon
@@ -176,7 +168,7 @@ def test_an_update_of_the_demo_fits_its_grid(tmp_path: Path) -> None:
     """Of noised updates, which move every parameter as far as Adam goes, next to none is cut."""
     options = DemoOptions(tmp_path / "demo", mode="threshold")
     clear_folder(options.folder)
-    made = write_workspace(options, members(tmp_path), DIGEST, 12345, SHORTEST)
+    made = write_workspace(options, drafts(tmp_path), DIGEST, 12345, SHORTEST)
     made.runtime.rmdir()
     training = made.study.training
     share = max(shares_of(made.study).values())
@@ -220,7 +212,7 @@ def test_the_study_counts_the_parameters_of_the_shipped_base(tmp_path: Path) -> 
 
     options = DemoOptions(tmp_path / "demo")
     clear_folder(options.folder)
-    made = write_workspace(options, members(tmp_path), DIGEST, 12345, SHORTEST)
+    made = write_workspace(options, drafts(tmp_path), DIGEST, 12345, SHORTEST)
     made.runtime.rmdir()
     base = shipped_base()
     assert base is not None

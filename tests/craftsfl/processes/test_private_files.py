@@ -16,18 +16,9 @@ import pytest
 from craftsfl.demo.workspace import DemoOptions, clear_folder, write_workspace
 from craftsfl.processes.lifeline import PARENT
 from craftsfl.processes.supervisor import claim_port, port_open
-from tests.craftsfl.demo.test_workspace import DIGEST, members
-from tests.craftsfl.site.test_airlock import ALLOWED, FOR_MODELS
-
-
-def shared(folder: Path) -> dict[str, str]:
-    """Files and folders below `folder` with any right for the group or others."""
-    modes = {path: stat.S_IMODE(path.lstat().st_mode) for path in [folder, *folder.rglob("*")]}
-    return {
-        str(path.relative_to(folder.parent)): oct(mode)
-        for path, mode in modes.items()
-        if mode & 0o077 and not path.is_symlink()
-    }
+from tests.craftsfl.demo.drafts import DIGEST, drafts
+from tests.craftsfl.site.two_users import ALLOWED, FOR_MODELS
+from tests.users import shared
 
 
 @pytest.mark.integration
@@ -39,7 +30,7 @@ def test_a_real_coordinator_shares_no_file(tmp_path: Path, monkeypatch: pytest.M
     before = os.umask(0o022)
     try:
         clear_folder(folder)
-        made = write_workspace(DemoOptions(folder), members(tmp_path), DIGEST, port=port)
+        made = write_workspace(DemoOptions(folder), drafts(tmp_path), DIGEST, port=port)
         coordinator = made.consortium.parent
         (coordinator / "superlink").mkdir(mode=0o755)
         (coordinator / "superlink" / "superlink.db").touch(0o644)

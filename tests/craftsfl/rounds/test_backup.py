@@ -16,14 +16,14 @@ from craftsfl.demo.workspace import DemoOptions, clear_folder, write_workspace
 from craftsfl.rounds.backup import back_up
 from privacy.errors import ConfigError, DeploymentError
 from server.settings import load_consortium
-from tests.craftsfl.demo.test_workspace import DIGEST, members
+from tests.craftsfl.demo.drafts import DIGEST, drafts
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Path:
     clear_folder(tmp_path / "demo")
     made = write_workspace(
-        DemoOptions(tmp_path / "demo"), members(tmp_path), DIGEST, 12345, SHORTEST
+        DemoOptions(tmp_path / "demo"), drafts(tmp_path), DIGEST, 12345, SHORTEST
     )
     made.runtime.rmdir()
     consortium = load_consortium(made.consortium)

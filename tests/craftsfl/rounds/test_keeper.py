@@ -24,7 +24,8 @@ from privacy.study.manifest import load_study
 from server.life import serving
 from server.runs import Runs
 from server.settings import ConsortiumSettings, load_consortium
-from server.status import RunStatus, read_status
+from server.status import RunStatus
+from server.status_reader import read_status
 from server.store import Store
 from server.tables import RunState, Wish
 from tests.server.masked import FOUR, study_of_four

@@ -26,7 +26,7 @@ from server.life import exclusively, serving
 from server.run_name import RunName
 from server.runs import Runs
 from server.settings import load_consortium
-from server.status import read_status
+from server.status_reader import read_status
 from server.store import Store
 from server.tables import RunState, Wish
 from tests.server.masked import masked_study

@@ -12,7 +12,8 @@ from craftsfl.simulation.clock import SteppedClock
 from privacy.study.manifest import Study
 from server.participants import AttemptOutcome
 from server.run_name import RunName
-from server.status import RunStatus, read_status
+from server.status import RunStatus
+from server.status_reader import read_status
 from server.store import Store
 from server.tables import PartState
 from server.update_rounds import _why

@@ -10,14 +10,8 @@ import pytest
 from craftsfl.rounds.run_display import RunDisplay
 from craftsfl.rounds.watching import show_status
 from craftsfl.simulation.clock import SteppedClock
-from server.events import (
-    LoggedEvent,
-    RoundFailed,
-    RoundFinished,
-    RoundStarted,
-    SessionOpened,
-    encode_event,
-)
+from server.event_lines import LoggedEvent, encode_event
+from server.events import RoundFailed, RoundFinished, RoundStarted, SessionOpened
 from server.run_name import RunName
 from server.store import Store
 from server.tables import PartState

@@ -11,9 +11,9 @@ from craftsfl.processes.agent_watch import AgentState
 from craftsfl.rounds.run_display import EventTail, RunDisplay, ShownRun
 from craftsfl.rounds.timeline import Timeline
 from privacy.errors import WireError
+from server.event_lines import LoggedEvent, encode_event
 from server.events import (
     ExchangeFinished,
-    LoggedEvent,
     RoundFinished,
     RoundStarted,
     RunEvent,
@@ -23,7 +23,6 @@ from server.events import (
     SiteDropped,
     SiteFinished,
     Warned,
-    encode_event,
 )
 
 IN_ROUND_1 = (1, 3, 1)  # round, of how many, attempt

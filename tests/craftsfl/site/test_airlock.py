@@ -10,9 +10,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,48 +28,23 @@ from craftsfl.site.airlock import check_gateway, two_users
 from craftsfl.site.serving import serve_site
 from privacy.error_ids import ErrorId
 from privacy.errors import ConfigError, CraftsflError, PolicyError
-from tests.client.hospital import ROOT, Hospital, write_hospital
+from scripts.other_users import visible
+from tests.client.hospital import ROOT, write_hospital
 from tests.client.studies import make_study
-from tests.craftsfl.test_cli import craftsfl
-from tests.hostile import MARK, WANTED
-from tests.users import attempt, needs_users, open_folder, visible
-
-AGENT, NODE = "daemon", "nobody"  # users that every Linux has, and who own nothing
-GATEWAY = """
-[gateway]
-superlink = "localhost:1"
-key = "supernode.key"
-home = "flwr"
-"""
-
-
-def write_site(folder: Path, **lines: str) -> Path:
-    """A hospital with a [gateway] table; `lines` go into [agent] and [gateway]."""
-    path = write_hospital(folder, study=make_study())
-    text = path.read_text() + GATEWAY + lines.get("gateway", "")
-    path.write_text(text.replace("[agent]\n", f"[agent]\n{lines.get('agent', '')}"))
-    return path
-
-
-def two_user_site(folder: Path) -> Path:
-    """As docs/hospital.md says it: two users, and the agent's files its own."""
-    agent = find_account(AGENT)
-    site = write_site(
-        folder,
-        agent=f'user = "{AGENT}"\nsocket_mode = "0660"\n',
-        gateway=f'user = "{NODE}"\n',
-    )
-    site.write_text(site.read_text().replace('"a.sock"', '"run/agent.sock"'))
-    (folder / "flwr").mkdir(mode=0o700, exist_ok=True)
-    os.chown(folder / "flwr", find_account(NODE).uid, find_account(NODE).gid)
-    (folder / "state").mkdir(mode=0o700, exist_ok=True)
-    (folder / "tiles").chmod(0o700)
-    for path in (folder / "state", *folder.glob("state/*"), *folder.rglob("tiles*")):
-        os.chown(path, agent.uid, agent.gid)
-    # The key's folder too: the agent keeps a marker and a lock next to the key.
-    for path in (*folder.glob("tiles/*"), *folder.glob("site.key*"), folder):
-        os.chown(path, agent.uid, agent.gid)
-    return site
+from tests.craftsfl.called import craftsfl
+from tests.craftsfl.site.two_users import (
+    AGENT,
+    ALLOWED,
+    FOR_MODELS,
+    NODE,
+    as_user,
+    check_report,
+    running_agent,
+    two_user_site,
+    write_site,
+)
+from tests.hostile import MARK
+from tests.users import attempt, needs_users, open_folder
 
 
 def test_one_user_is_refused_and_told_what_to_do(tmp_path: Path) -> None:
@@ -155,32 +128,6 @@ def test_a_gateway_started_alone_is_neither_root_nor_the_agents_user() -> None:
         assert isinstance(attempt(0, lambda: check_gateway(site)), PolicyError)
 
 
-@contextmanager
-def running_agent(site: Path) -> Iterator[Hospital]:
-    """The test's agent as the agent's user, started as a supervisor that is root does."""
-    hospital = Hospital.__new__(Hospital)
-    hospital.folder, hospital.site, hospital.state = site.parent, site, site.parent / "state"
-    log = hospital.state / "agent.log"
-    argv = [sys.executable, "-m", "tests.client.agent_process", "--site", str(site)]
-    env = {**environment(Path("/nonexistent")), "PYTHONPATH": str(ROOT)}
-    hospital.process = subprocess.Popen(visible(as_user(AGENT, log, argv)), env=env, cwd=ROOT)
-    try:
-        deadline = time.monotonic() + 60
-        while not (hospital.state / "patients.key").exists():  # the last of what it makes
-            told = log.read_text() if log.exists() else ""
-            assert hospital.process.poll() is None, told
-            assert time.monotonic() < deadline, told
-            time.sleep(0.05)
-        yield hospital
-    finally:
-        hospital.process.terminate()
-        hospital.process.wait(60)
-
-
-def as_user(user: str, log: Path, argv: list[str]) -> list[str]:
-    return [sys.executable, "-P", "-m", "craftsfl.processes.as_user", user, str(log), *argv]
-
-
 def hostile_report(site: SiteSettings, folder: Path, agent: int) -> dict[str, Any]:
     """What code of the bundle finds where the ClientApp runs."""
     home = folder / "flwr"
@@ -223,22 +170,6 @@ def test_a_hostile_bundle_gets_at_nothing_but_the_socket(monkeypatch: pytest.Mon
     check_report(report)
 
 
-def check_report(report: dict[str, Any]) -> None:
-    """It is another user, and got nothing but what it may."""
-    assert report["uid"] == find_account(NODE).uid
-    assert report["stolen"] == []
-    assert report["refused"] == list(WANTED)
-    assert report["traced"] == -1
-    assert report["peeked"] == []
-    assert report["root"] is False
-    assert report["privileges"] == "1"
-    assert report["reached"] == 0  # the one door, with the typed messages behind it
-    # PWD is of the shell that `visible` may need, the others Flower itself sets in a ClientApp
-    flowers = {"PWD", "GRPC_VERBOSITY", "BROWSER_USE_SETUP_LOGGING"}
-    assert set(report["variables"]) <= ALLOWED | flowers
-    assert report["safe"] is True
-
-
 @needs_users
 @pytest.mark.slow
 def test_site_serve_by_root_gives_each_part_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,16 +197,6 @@ def test_site_serve_by_root_gives_each_part_its_user(monkeypatch: pytest.MonkeyP
         assert meeting.st_mode & 0o7777 == 0o2750
 
 
-ALLOWED = {
-    *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE"),
-    *("SSL_CERT_FILE", "SSL_CERT_DIR"),
-    *("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"),
-    *("FLWR_HOME", "FLWR_TELEMETRY_ENABLED", "FLWR_DISABLE_UPDATE_CHECK"),
-    *("FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL"),
-    *("PYTHONUNBUFFERED", "PYTHONSAFEPATH"),
-}
-
-
 def test_more_of_the_environment_only_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,9 +212,6 @@ def test_more_of_the_environment_only_by_name(
     assert site.gateway is not None
     assert site.gateway.environment == ("HTTPS_PROXY",)
     assert set(agent_command(path, site, tmp_path / "log").env) <= {*ALLOWED, *FOR_MODELS}
-
-
-FOR_MODELS = {"CRAFTSFL_CACHE", "OMP_NUM_THREADS", "HF_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"}
 
 
 @pytest.mark.parametrize("safe", [True, False])

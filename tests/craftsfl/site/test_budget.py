@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import math
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from rich.console import Console
-from typer.testing import CliRunner
 
 from client.agent.own_ledger import open_ledger
 from client.agent.state import StateFolder
-from client.policy import SiteRules
-from client.settings import load_policy, load_site
-from craftsfl.cli import app
 from craftsfl.privacy_words import epsilon_text
 from craftsfl.site.budget.explain import NOT_CLAIMED, explanation, percent, show_explanation
 from craftsfl.site.budget.picture import check_picture_path, draw_picture
@@ -33,63 +26,20 @@ from craftsfl.terminal import output
 from privacy.accounting import epsilon, tradeoff
 from privacy.errors import ConfigError
 from privacy.identity import Identity
-from privacy.ledger import AttemptKey, Charge, Entry, SqliteLedger, State
+from privacy.ledger import AttemptKey, Entry, SqliteLedger, State
 from privacy.ledger.anchors import Anchors
-from privacy.study.manifest import Study, load_study
 from privacy.study.terms import event_of
-from tests.client.hospital import write_hospital
-from tests.client.masked import keyed
-from tests.client.studies import ROSTER, make_study
+from tests.client.studies import make_study
 from tests.craftsfl.called import call
-
-STUDY = make_study(rounds=6, training={"noise_multiplier": 2.0, "sampling_rate": 0.25})
-OTHER = bytes(range(32))
-DAY = 86_400.0
-
-
-POLICY = {
-    "epsilon": 20.0,
-    "study_epsilon": 12.0,
-    "delta": 1e-4,
-    "studies": ["any"],
-    "bases": ["any"],
-    "mechanisms": ["local"],
-    "roster": ROSTER.digest().hex(),
-}
-
-
-def rules_of(folder: Path, study: Study = STUDY, **policy: float | str | bool) -> SiteRules:
-    """The rules of a hospital with `policy` as further or other lines of its policy.toml."""
-    site = load_site(write_hospital(folder, study=study))
-    lines = (f"{name} = {json.dumps(value)}\n" for name, value in (POLICY | policy).items())
-    site.policy.write_text("".join(lines))
-    return SiteRules(site.name, load_study(site.study), load_policy(site.policy))
-
-
-def charge(study: Study = STUDY, digest: bytes | None = None) -> Charge:
-    return Charge(digest or study.digest(), event_of(study), 1e-5)
-
-
-def entries(*charges: Charge, states: Sequence[State] = (State.COMMITTED,)) -> list[Entry]:
-    """One entry a day, a minute each; `states` in turn."""
-    rows = zip(range(len(charges)), charges, itertools.cycle(states), strict=False)
-    return [
-        Entry(
-            key=AttemptKey(each.study_digest, 7, number + 1, 1),
-            charge=each,
-            state=state,
-            sequence=number + 1,
-            intent_time=1.8e9 + number * DAY,
-            charge_time=1.8e9 + number * DAY + 60 if state is State.COMMITTED else None,
-        )
-        for number, each, state in rows
-    ]
-
-
-def printed(show: Callable[[Console], None], width: int = 100) -> str:
-    stream = io.StringIO()
-    show(Console(file=stream, width=width))
-    return stream.getvalue()
+from tests.craftsfl.site.budgets import (
+    OTHER,
+    STUDY,
+    BudgetedHospital,
+    charge,
+    entries,
+    printed,
+    rules_of,
+)
 
 
 def test_one_study_is_composed_and_its_rounds_left_are_those_that_fit(tmp_path: Path) -> None:
@@ -332,33 +282,8 @@ def test_a_picture_names_studies_and_budget_and_is_the_same_every_time(tmp_path:
     assert (tmp_path / "a.png").stat().st_size > 5_000
 
 
-class Hospital:
-    """A hospital's folder with a ledger that an agent has open."""
-
-    def __init__(self, folder: Path) -> None:
-        self.rules = rules_of(folder)
-        self.settings = folder / "site.toml"
-        self.state = StateFolder(folder / "state")
-        self.state.path.mkdir(mode=0o700)
-
-    def spend(self, rounds: int) -> Any:
-        """The open ledger, with that many charged rounds and one that is under way."""
-        ledger = open_ledger(self.state, self.rules.name, keyed(self.settings.parent))
-        for number in range(1, rounds + 2):
-            ledger.intent(AttemptKey(charge().study_digest, 7, number, 1), charge())
-            if number <= rounds:
-                ledger.commit(AttemptKey(charge().study_digest, 7, number, 1))
-        return ledger
-
-    def budget(self, *options: str) -> Any:
-        done = CliRunner().invoke(app, ["site", "budget", str(self.settings), *options])
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        return done.output
-
-
 def test_the_command_reads_beside_an_agent_that_works(tmp_path: Path) -> None:
-    hospital = Hospital(tmp_path)
+    hospital = BudgetedHospital(tmp_path)
     with hospital.spend(2) as ledger:
         values = json.loads(hospital.budget("--json", "--explain"))
         stop = threading.Event()
@@ -398,7 +323,7 @@ def test_the_command_reads_beside_an_agent_that_works(tmp_path: Path) -> None:
 
 
 def test_a_site_that_never_worked_has_spent_nothing(tmp_path: Path) -> None:
-    hospital = Hospital(tmp_path)
+    hospital = BudgetedHospital(tmp_path)
     values = json.loads(hospital.budget("--json"))
     assert (values["ledger"], values["lifetime"]["epsilon"], values["spending"]) == (None, 0.0, [])
     assert list(hospital.state.path.iterdir()) == []  # it only reads
@@ -431,7 +356,7 @@ def another_key(state: StateFolder) -> None:
 def test_a_ledger_that_is_lost_or_foreign_is_named(
     tmp_path: Path, damage: Callable[[StateFolder], None], says: str
 ) -> None:
-    hospital = Hospital(tmp_path)
+    hospital = BudgetedHospital(tmp_path)
     hospital.spend(1).close()
     damage(hospital.state)
     done = call("site", "budget", hospital.settings)
@@ -442,7 +367,7 @@ def test_a_ledger_that_is_lost_or_foreign_is_named(
 
 
 def test_the_command_imports_nothing_heavy(tmp_path: Path) -> None:
-    hospital = Hospital(tmp_path)
+    hospital = BudgetedHospital(tmp_path)
     hospital.spend(1).close()
     code = (
         "import sys; from pathlib import Path; "
@@ -463,7 +388,7 @@ def refused_budget(settings: Path) -> str:
     return " ".join(done.stderr.split())
 
 
-def as_a_copy(hospital: Hospital) -> None:
+def as_a_copy(hospital: BudgetedHospital) -> None:
     """What somebody gets who asks for the ledger: no key of anything."""
     for name in ("site.key", "site.key.ledger", "state/ledger.key"):
         (hospital.settings.parent / name).unlink()
@@ -472,7 +397,7 @@ def as_a_copy(hospital: Hospital) -> None:
 def test_a_copy_without_any_key_is_read_where_the_roster_names_its_identity(
     tmp_path: Path,
 ) -> None:
-    hospital = Hospital(tmp_path)
+    hospital = BudgetedHospital(tmp_path)
     hospital.spend(2).close()
     as_a_copy(hospital)
     text = " ".join(hospital.budget().split())
@@ -484,7 +409,7 @@ def test_a_ledger_with_a_fresh_key_and_one_round_fewer_is_refused(
     tmp_path: Path, identity: Identity | None
 ) -> None:
     """Whole and signed it is; but by nobody that the consortium knows."""
-    hospital = Hospital(tmp_path)
+    hospital = BudgetedHospital(tmp_path)
     hospital.spend(2).close()
     as_a_copy(hospital)
     for file in hospital.state.path.glob("ledger*"):
@@ -499,7 +424,7 @@ def test_a_ledger_with_a_fresh_key_and_one_round_fewer_is_refused(
 
 
 def test_settings_that_name_no_roster_vouch_for_no_ledger(tmp_path: Path) -> None:
-    hospital = Hospital(tmp_path)
+    hospital = BudgetedHospital(tmp_path)
     hospital.spend(2).close()
     text = hospital.settings.read_text().partition("[identity]")[0]
     hospital.settings.write_text(text)

@@ -22,9 +22,8 @@ from privacy.ledger import Charge
 from privacy.mechanisms.local import PoissonGaussian
 from privacy.study.terms import event_of
 from tests.client.studies import make_policy
+from tests.craftsfl.site.budgets import STUDY, charge, entries, printed, rules_of
 from tests.pooled_study import ROSTER, pooled_study
-
-from .test_budget import STUDY, charge, entries, printed, rules_of
 
 POOLED = pooled_study(parameters=1536, rounds=12)
 STEP = Charge(POOLED.digest(), event_of(POOLED), POOLED.privacy.delta)

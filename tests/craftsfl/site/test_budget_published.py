@@ -13,8 +13,7 @@ from privacy.accounting import epsilon
 from privacy.errors import AccountingError
 from privacy.study.terms import whole_schedule
 from tests.client.studies import make_study
-
-from .test_budget import OTHER, STUDY, charge, entries, printed, rules_of
+from tests.craftsfl.site.budgets import OTHER, STUDY, charge, entries, printed, rules_of
 
 
 def shown(statement: Statement) -> str:

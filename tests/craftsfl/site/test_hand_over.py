@@ -14,10 +14,10 @@ from privacy.audit.ledgers import decode_ledger
 from privacy.audit.statement import SignedStatement
 from privacy.errors import AuditError, ConfigError, CraftsflError
 from tests.client.masked import IDENTITIES
-from tests.craftsfl.site.test_budget import Hospital
+from tests.craftsfl.site.budgets import BudgetedHospital
 
 
-def typed(hospital: Hospital, out: Path) -> Result:
+def typed(hospital: BudgetedHospital, out: Path) -> Result:
     return CliRunner().invoke(app, ["site", "hand-over", str(hospital.settings), "-o", str(out)])
 
 
@@ -29,7 +29,7 @@ def refused(result: Result, kind: type[CraftsflError]) -> str:
 def test_a_site_hands_over_its_ledger_and_its_signed_word_beside_a_working_agent(
     tmp_path: Path,
 ) -> None:
-    hospital, out = Hospital(tmp_path), tmp_path / "north.zip"
+    hospital, out = BudgetedHospital(tmp_path), tmp_path / "north.zip"
     with hospital.spend(2) as ledger:
         result = typed(hospital, out)
         head = ledger.head()
@@ -46,7 +46,7 @@ def test_a_site_hands_over_its_ledger_and_its_signed_word_beside_a_working_agent
 
 
 def test_a_site_without_ledger_or_identity_hands_nothing_over(tmp_path: Path) -> None:
-    hospital, out = Hospital(tmp_path), tmp_path / "north.zip"
+    hospital, out = BudgetedHospital(tmp_path), tmp_path / "north.zip"
     assert "no ledger yet" in refused(typed(hospital, out), AuditError)
     text = hospital.settings.read_text().partition("[identity]")[0]
     hospital.settings.write_text(text)
@@ -57,7 +57,7 @@ def test_a_site_without_ledger_or_identity_hands_nothing_over(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["study", "policy"])
 def test_who_has_joined_no_study_is_told_how(tmp_path: Path, name: str) -> None:
-    hospital, out = Hospital(tmp_path), tmp_path / "north.zip"
+    hospital, out = BudgetedHospital(tmp_path), tmp_path / "north.zip"
     getattr(load_site(hospital.settings), name).unlink()
     asked = CliRunner().invoke(app, ["site", "budget", str(hospital.settings)])
     for result in (typed(hospital, out), asked):

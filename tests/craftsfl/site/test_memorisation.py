@@ -33,7 +33,7 @@ from model.lab.tissue.imagefolder import write_site
 from model.quality.alignment import TooFewError
 from tests.client.hospital import write_hospital
 from tests.client.pictures import write_folder
-from tests.client.test_startup import study_of
+from tests.client.studies import study_of
 
 KIND = next(iter(HOSPITALS))
 

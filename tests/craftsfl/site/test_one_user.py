@@ -19,10 +19,10 @@ from client.gateway.trial import try_to_shut_in
 from client.settings import load_site
 from craftsfl.processes.flower.credentials import make_authority, make_supernode_key
 from craftsfl.processes.gateway_command import gateway_commands
+from scripts.other_users import command_as
 from tests.client.hospital import ROOT
-from tests.users import AGENT, command_as, give, needs_users, open_folder
-
-from .test_airlock import write_site
+from tests.craftsfl.site.two_users import write_site
+from tests.users import AGENT, give, needs_users, open_folder
 
 needs_landlock = pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no Landlock")
 ASK = """

@@ -23,9 +23,9 @@ from craftsfl.site.site_file import as_agents_user
 from craftsfl.site.whose import gateway_lacks, lets
 from privacy.errors import ConfigError, DeploymentError
 from privacy.files import write_public
-from tests.users import attempt, needs_users, open_folder, visible
-
-AGENT, NODE = "daemon", "nobody"  # users that every Linux has, and who own nothing
+from scripts.other_users import visible
+from tests.craftsfl.site.two_users import AGENT, NODE
+from tests.users import attempt, needs_users, open_folder
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from model.encoders import (
 from model.encoders.files import SHIPPED_ENCODERS, find_encoder, shipped_encoder
 from model.encoders.vision import token_grid
 from privacy.errors import ModelError
-from tests.model.encoders.conftest import TEXTS
+from tests.model.encoders.small import TEXTS
 
 # kind: side in px, width of tokens and their grid, width of embeddings
 SHAPES = {

@@ -11,7 +11,7 @@ from model.adapters import attach, initial_vector, read_vector, write_vector
 from model.losses import NoiseSchedule
 from model.quality.denoising import held_out_loss, loss_change
 from privacy.study.manifest import Adapter
-from tests.client.training.conftest import make_tiles
+from tests.client.training.tiles import make_tiles
 
 ADAPTER = Adapter(targets=("attn2.to_v",), rank=1, alpha=2)
 

@@ -24,7 +24,7 @@ from privacy.accounting import composition as composition_module
 from privacy.accounting.across import GDP_FACTOR, SAMPLER_SHARE, renyi
 from privacy.accounting.gaussian import gaussian_delta as our_delta
 from privacy.accounting.gaussian import gaussian_epsilon, largest_mu
-from privacy.accounting.nearness import Nearness, stretched
+from privacy.accounting.nearness import Nearness, stretched, stretched_deltas
 from privacy.errors import AccountingError
 from privacy.events import GaussianSteps, Seen
 from privacy.mechanisms.local import PoissonGaussian
@@ -117,6 +117,27 @@ def test_what_lies_beyond_is_taken_off_delta_once() -> None:
     assert stretched(gaussian, 1e-5, Nearness(0.0, 0.0, 4e-6)) == 40.0  # whatever e^40 is
     assert asked == [pytest.approx(6e-6, rel=1e-6)]
     assert stretched(gaussian, 1e-5, Nearness(0.0, 0.0, 1e-5)) == math.inf
+
+
+def test_the_closed_form_is_for_full_batches_alone() -> None:
+    """One step of another kind among them, and losses are composed as for any schedule."""
+    full = GaussianSteps(1.0, 4.0, 3, 1e-9, 0.0)
+    drawn, exact = full._replace(sampling_rate=0.5), full._replace(factor=0.0)
+    assert composition_module.in_closed_form((full,))
+    for other in (drawn, exact):
+        assert not composition_module.in_closed_form((other,))
+        assert not composition_module.in_closed_form((full, other))
+        assert not composition_module.in_closed_form((other, full))
+
+
+@pytest.mark.parametrize("huge", [701.0, 900.0, 1e6])
+def test_an_epsilon_whose_power_is_no_number_is_infinite_where_a_distance_is_paid(
+    huge: float,
+) -> None:
+    by_distance, by_factor = Nearness(0.0, 1e-300), Nearness(1e-3, 0.0)
+    assert stretched(lambda delta: huge, 1e-5, by_distance) == math.inf
+    deltas = stretched_deltas(np.array([huge]), np.array([1e-6]), by_factor)[1]
+    assert deltas == pytest.approx([1e-6 * math.exp(1e-3)])
     share = SAMPLER_SHARE * 1e-5
     for filter_ in (GaussianFilter(8.0, 1e-5), RenyiFilter(8, 8.0, 1e-5)):
         part = GaussianSteps(1.0, 100.0, 1, 1e-12)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import pytest
@@ -15,28 +15,15 @@ from torch import nn
 
 from privacy.dpsgd.clipping import GRID_BITS
 from privacy.dpsgd.engine import BLANK, ClippingEngine
-from privacy.dpsgd.lora_engine import LoraEngine
-from privacy.dpsgd.opacus_engine import OpacusEngine
 from privacy.dpsgd.release import CONTRIBUTION_BITS
 from privacy.errors import AccountingError, ModelError
+from tests.privacy.dpsgd.engines import ENGINES, Make
 from tests.privacy.dpsgd.worlds import World, conv_unet, frozen_a_unet, mixer, unet
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
 HUGE = 1e3  # a clipping norm that clips nothing; the grid is 1e-9 then
 HUGER = 1e6  # for losses that multiply losses
-Make = Callable[[World], ClippingEngine]
-
-
-def make_opacus(world: World) -> ClippingEngine:
-    return OpacusEngine(world.module, world.parameters)
-
-
-def make_lora(world: World) -> ClippingEngine:
-    return LoraEngine(world.module, world.parameters)
-
-
-ENGINES = {"argvalues": [make_opacus, make_lora], "ids": ["opacus", "lora"]}
 
 
 @pytest.fixture(params=ENGINES["argvalues"], ids=ENGINES["ids"])

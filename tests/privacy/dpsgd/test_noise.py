@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from privacy.dpsgd.noise import SystemNoise
+from tests.traps import forbid_ordinary_generators
 
 NOISE = SystemNoise()
 MANY = 200_000
@@ -39,26 +40,6 @@ def test_seeds_of_ordinary_generators_do_not_matter() -> None:
         random.seed(0)
         outcomes.append(NOISE.uniform(64))
     assert not np.array_equal(*outcomes)
-
-
-def forbid_ordinary_generators(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make every ordinary generator raise: what still works uses none of them."""
-    torch = pytest.importorskip("torch")
-
-    def refuse(*_args: object, **_keywords: object) -> None:
-        raise AssertionError("an ordinary random generator was used for noise")
-
-    names = ("randn", "randn_like", "rand", "rand_like", "normal", "randint", "randperm")
-    for name in (*names, "bernoulli", "multinomial", "poisson"):
-        monkeypatch.setattr(torch, name, refuse)
-    for name in ("normal_", "uniform_", "random_", "bernoulli_"):
-        monkeypatch.setattr(torch.Tensor, name, refuse)
-    for name in ("normal", "standard_normal", "randn", "rand", "random", "uniform", "default_rng"):
-        monkeypatch.setattr(np.random, name, refuse)
-    for name in ("RandomState", "Generator", "PCG64", "permutation", "choice", "shuffle"):
-        monkeypatch.setattr(np.random, name, refuse)
-    for name in ("random", "gauss", "normalvariate", "getrandbits", "sample", "shuffle"):
-        monkeypatch.setattr(random, name, refuse)
 
 
 def test_no_ordinary_generator_is_called(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from tests.privacy.dpsgd.detectors import (
     noise_has_the_promised_variance,
     noise_is_fresh,
 )
-from tests.privacy.dpsgd.test_contract import ENGINES, Make
+from tests.privacy.dpsgd.engines import ENGINES, Make
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 

@@ -11,7 +11,7 @@ from privacy.dpsgd.noise import SystemNoise
 from privacy.dpsgd.sampling import choose_tiles, poisson_draw
 from privacy.dpsgd.substreams import Purpose, Substreams
 from privacy.errors import AccountingError
-from tests.privacy.dpsgd.test_noise import forbid_ordinary_generators
+from tests.traps import forbid_ordinary_generators
 
 NOISE = SystemNoise()
 

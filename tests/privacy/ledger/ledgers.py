@@ -9,7 +9,13 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from privacy.budget import Book, Limits
-from privacy.ledger import Charge, Head, Ledger, LedgerView, SqliteLedger
+from privacy.ledger import (
+    Charge,
+    Head,
+    Ledger,
+    LedgerView,
+    SqliteLedger,
+)
 from privacy.ledger.anchors import Anchors
 
 SIGNING_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -37,3 +43,20 @@ def spent_by(ledger: Ledger | LedgerView, extra: Charge | None = None) -> float:
     """Epsilon of it, summed over studies."""
     limits = Limits(epsilon=1.0, delta=1e-5, study_epsilon=1.0)
     return book_of(ledger, extra).lifetime_epsilon(limits)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from privacy.mechanisms.local import PoissonGaussian
+from privacy.ledger import AttemptKey, Charge
+from tests.privacy.ledger.ledgers import open_test_ledger
+charge = Charge(bytes([1]) * 32, PoissonGaussian(0.5, 6.0, 0.1, 10), 1e-5)
+ledger = open_test_ledger(Path(sys.argv[1]))
+for attempt in range(100_000):
+    key = AttemptKey(charge.study_digest, 7, 1, attempt)
+    ledger.intent(key, charge)
+    print("intent", attempt, flush=True)
+    ledger.commit(key)
+    print("commit", attempt, flush=True)
+"""

@@ -16,6 +16,7 @@ from privacy.accounting import epsilon
 from privacy.errors import AccountingError, LedgerError
 from privacy.ledger import AttemptKey, Charge, Ledger, State, StepMark
 from privacy.mechanisms.local import PoissonGaussian
+from tests.privacy.ledger.ledgers import WRITER
 
 from .ledgers import book_of, open_test_ledger, spent_by
 
@@ -229,23 +230,6 @@ def test_threads_share_one_ledger(path: Path) -> None:
         for thread in threads:
             thread.join()
         assert len(book_of(ledger).of_study(STUDY)) == 40
-
-
-WRITER = """
-import sys
-from pathlib import Path
-from privacy.mechanisms.local import PoissonGaussian
-from privacy.ledger import AttemptKey, Charge
-from tests.privacy.ledger.ledgers import open_test_ledger
-charge = Charge(bytes([1]) * 32, PoissonGaussian(0.5, 6.0, 0.1, 10), 1e-5)
-ledger = open_test_ledger(Path(sys.argv[1]))
-for attempt in range(100_000):
-    key = AttemptKey(charge.study_digest, 7, 1, attempt)
-    ledger.intent(key, charge)
-    print("intent", attempt, flush=True)
-    ledger.commit(key)
-    print("commit", attempt, flush=True)
-"""
 
 
 @pytest.mark.parametrize("lines", [1, 2, 7, 40])

@@ -12,9 +12,9 @@ from privacy.errors import LedgerError
 from privacy.ledger import AttemptKey, Charge, State, read_ledger
 from privacy.ledger.key import public_bytes
 from privacy.mechanisms.local import PoissonGaussian
+from tests.privacy.ledger.ledgers import WRITER
 
 from .ledgers import SIGNING_KEY, book_of, open_test_ledger
-from .test_sqlite import WRITER
 
 STUDY = b"\1" * 32
 CHARGE = Charge(STUDY, PoissonGaussian(0.5, 6.0, 0.1, 10), 1e-5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,9 @@ from PIL import Image
 
 from model.generation.provenance import Drawing, Provenance, write_png
 from model.lab.evaluation import ImageSet
-from model.origin import Origin
-from tests.model.encoders.conftest import save
+from tests.craftsfl.model.evaluation.world import ORIGIN, SECRETS, World
+from tests.model.encoders.small import save
 from tests.model.lab.evaluation.fakes import colour_tiles
-
-ORIGIN = Origin("sha256:" + "b" * 64, "study", "0" * 64, "1", 3, 7.25, 1e-5)
-SECRETS = ("PATIENT-", "confidential")  # in every id, file name and caption of a patient's
 
 
 def write_tiles(folder: Path, tiles: ImageSet, *, synthetic: bool = False) -> Path:
@@ -39,17 +35,6 @@ def write_tiles(folder: Path, tiles: ImageSet, *, synthetic: bool = False) -> Pa
             else:
                 picture.save(folder / name)
     return folder
-
-
-@dataclass(frozen=True)
-class World:
-    """Real tiles, training tiles of other patients, generated ones, and an encoder's folder."""
-
-    real: Path
-    training: Path
-    generated: Path
-    encoder: Path  # of images
-    judge: Path  # of images and texts
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,8 @@ from model.digest import folder_digest
 from model.encoders import load_encoder
 from privacy.errors import ConfigError, CraftsflError, DataError, ModelError
 from privacy.study.manifest import Adapter, load_study
-from tests.craftsfl.model.evaluation.conftest import ORIGIN, SECRETS, World
-from tests.model.lab.evaluation.test_run import FIGURES
+from tests.craftsfl.model.evaluation.world import ORIGIN, SECRETS, World
+from tests.model.lab.evaluation.fakes import FIGURES
 
 pytestmark = pytest.mark.slow  # the laboratory: nothing of it is shipped to a hospital
 

@@ -18,7 +18,8 @@ from model.lab.control.conditions import (
     resized_mask,
 )
 from model.lab.control.markers import normalised, read_markers, simulated_marker
-from model.lab.control.masks import PANNUKE_TYPES, NuclearMask, read_mask
+from model.lab.control.masks import PANNUKE_TYPES, read_mask
+from model.lab.control.nuclear_mask import NuclearMask
 from model.lab.control.reading import read_conditions
 from model.lab.control.spec import UNTYPED, ControlSpec
 from privacy.errors import ModelError

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import io
 
-from model.lab.control.masks import PANNUKE_TYPES, NuclearMask, count_masks, read_mask
+from model.lab.control.masks import PANNUKE_TYPES, count_masks, read_mask
 from model.lab.control.matfile import CONSEP_TYPES, LIZARD_TYPES
+from model.lab.control.nuclear_mask import NuclearMask
 from privacy.errors import ModelError
 
 NUCLEI = Path(__file__).parents[5] / "shared" / "data" / "nuclei"

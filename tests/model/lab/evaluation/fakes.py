@@ -65,3 +65,16 @@ def colour_tiles(
             captions.append(f"{COLOURS[colour]} tissue")
             owners.append(number)
     return ImageSet(np.stack(images), tuple(captions), np.array(owners, np.int64))
+
+
+# Which figures each metric gives; drift and mask need more than tiles.
+FIGURES = {
+    "frechet": {"frechet"},
+    "kid": {"kid"},
+    "cmmd": {"cmmd"},
+    "neighbours": {"precision", "recall", "density", "coverage"},
+    "alignment": {"alignment", "alignment_gain"},
+    "retrieval": {f"{w}_r{k}" for w in ("image_to_text", "text_to_image") for k in (1, 5)},
+    "agreement": {"semantic_agreement"},
+    "memorisation": {"authentic", "copies", "copying", "nearer_training"},
+}

@@ -7,19 +7,7 @@ import pytest
 from model.lab.evaluation import METRICS, Answer, Plan, Question, TooFewError, evaluate
 from model.lab.evaluation.encode import EncoderSpace
 from privacy.errors import ConfigError, ModelError
-from tests.model.lab.evaluation.fakes import COLOURS, ColourEncoder, colour_tiles
-
-# Which figures each metric gives; drift and mask need more than tiles.
-FIGURES = {
-    "frechet": {"frechet"},
-    "kid": {"kid"},
-    "cmmd": {"cmmd"},
-    "neighbours": {"precision", "recall", "density", "coverage"},
-    "alignment": {"alignment", "alignment_gain"},
-    "retrieval": {f"{w}_r{k}" for w in ("image_to_text", "text_to_image") for k in (1, 5)},
-    "agreement": {"semantic_agreement"},
-    "memorisation": {"authentic", "copies", "copying", "nearer_training"},
-}
+from tests.model.lab.evaluation.fakes import COLOURS, FIGURES, ColourEncoder, colour_tiles
 
 
 def _question(patients: int = 16, generated: int = 3, *, training: bool = True) -> Question:

@@ -16,7 +16,7 @@ from model.digest import folder_digest
 from model.lab.stage_one.run import Data, train_base
 from privacy.errors import ConfigError
 from tests.model.lab.stage_one.pictures import write_folder
-from tests.model.lab.stage_one.test_training import SETTINGS, changed, unet
+from tests.model.lab.stage_one.settings import SETTINGS, changed, unet
 
 
 def test_the_command_warns_trains_and_prints_the_digest(tiny_base: Path, tmp_path: Path) -> None:

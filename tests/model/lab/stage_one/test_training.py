@@ -25,23 +25,10 @@ from model.losses import NoiseSchedule
 from privacy.config import check
 from privacy.errors import ConfigError, ModelError
 from tests.model.lab.stage_one.pictures import write_folder, write_shard
+from tests.model.lab.stage_one.settings import SETTINGS, Weights, changed, unet
 from tests.tiny import build_tiny_base
 
 pytestmark = pytest.mark.slow  # the laboratory: nothing of it is shipped to a hospital
-
-Weights = dict[str, torch.Tensor]
-SETTINGS = StageOneSettings(
-    steps=4,
-    batch=2,
-    micro_batch=2,
-    warm_up=0,
-    learning_rate=1e-3,
-    ema_decay=0.5,
-    weights="float32",
-    workers=0,
-    checkpoint_every=2,
-    log_every=1,
-)
 
 
 class Killed(Exception):
@@ -54,14 +41,6 @@ def kill_at(step: int) -> Show:
             raise Killed
 
     return Show(trained=trained)
-
-
-def changed(**keys: Any) -> StageOneSettings:
-    return SETTINGS.model_copy(update=keys)
-
-
-def unet(base: Path) -> Weights:
-    return load_file(base / "unet" / "diffusion_pytorch_model.safetensors")
 
 
 def same(ours: Weights, theirs: Weights) -> bool:

@@ -17,8 +17,8 @@ from privacy.dpsgd.substreams import stream_secret
 from privacy.errors import AccountingError
 from privacy.mechanisms.local.gradient import private_gradient
 from privacy.mechanisms.local.grid import LOCAL_GRID, MOST_LOCAL_PARAMETERS, local_grid
-from tests.privacy.dpsgd.test_noise import forbid_ordinary_generators
 from tests.privacy.dpsgd.worlds import mixer, unet
+from tests.traps import forbid_ordinary_generators
 
 SIZE = 50_000
 
