@@ -112,7 +112,7 @@ class Recovery:
         return float(f"{found:.1e}")
 
 
-def runs_of(table: RehearsalTable, layout: RehearsedLayout) -> Sequence[RehearsedRun]:
+def rehearsals_of(table: RehearsalTable, layout: RehearsedLayout) -> Sequence[RehearsedRun]:
     """Those that the curve of `layout` is fitted to: its own, or all if these are under four."""
     own = [run for run in table.runs if run.layout == layout.name]
     return own if len(own) >= _FEWEST else table.runs
@@ -120,7 +120,7 @@ def runs_of(table: RehearsalTable, layout: RehearsedLayout) -> Sequence[Rehearse
 
 def fitted(table: RehearsalTable, layout: RehearsedLayout) -> Recovery:
     """The curve that is nearest to the runs of `layout`, weighed by how well each is known."""
-    runs = runs_of(table, layout)
+    runs = rehearsals_of(table, layout)
     found, deviations = [run.recovered for run in runs], [_deviation(run) for run in runs]
 
     def errors(half: float, power: float) -> list[float]:

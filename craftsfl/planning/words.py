@@ -8,7 +8,7 @@ from typing import Final
 from craftsfl.planning.cost import slot_for_training
 from craftsfl.planning.mending import cheapest_change
 from craftsfl.planning.plan import PlannedMode, StudyPlan
-from craftsfl.planning.recovery import MOST, runs_of
+from craftsfl.planning.recovery import MOST, rehearsals_of
 
 _SHARES: Final = (
     (0.1, "a tenth"),
@@ -67,7 +67,7 @@ def grounds_words(plan: StudyPlan) -> str:
         f"{share.low:.2f} and {share.high:.2f}."
     )
     if known.rehearsed:
-        runs = len(runs_of(known.table, known.layout))
+        runs = len(rehearsals_of(known.table, known.layout))
         return f"{spread} Fitted to {runs} rehearsals with this base, on synthetic tissue."
     return (
         f"{spread} That is a guess: no adapter of {plan.asked.parameters} numbers was ever "
