@@ -136,7 +136,7 @@ def test_another_process_reads_while_a_transaction_is_open(world: FourSites) -> 
     store = begun(world)
     engine = open_database(world.url)
     code = (
-        "import sys; from server.status import read_status; "
+        "import sys; from server.status_reader import read_status; "
         "print(read_status(sys.argv[1]).state.value)"
     )
     with engine.connect() as connection:

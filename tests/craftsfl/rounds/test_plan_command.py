@@ -147,7 +147,10 @@ def test_the_picture_is_a_document_with_a_title(tmp_path: Path) -> None:
         ((*THREE, "--svg", "/nowhere/plan.svg"), "cannot be written"),
         ((*THREE, "--write", "/nowhere/study.toml"), "cannot be written"),
         ((*THREE, "--rank", 4), "a rank of their own"),
-        ((*THREE, "--name", "Mein Plan", "--write", "/nowhere/study.toml"), "rounds plan: name"),
+        (
+            (*THREE, "--name", "Mein Plan", "--write", "/nowhere/study.toml"),
+            "--name Mein Plan: a study",
+        ),
     ],
 )
 def test_bad_options_are_refused_in_words(arguments: tuple[object, ...], message: str) -> None:

@@ -170,7 +170,7 @@ def test_a_folder_gives_its_conditions_by_name(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_conditions(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="neither a file nor a folder"):
+    with pytest.raises(ModelError, match="holds no file that can be followed"):
         read_conditions("mask", tmp_path, BOTH)
 
 
