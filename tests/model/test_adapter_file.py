@@ -366,7 +366,7 @@ def test_so_are_files_of_other_formats(tmp_path: Path, content: bytes, kind: str
 def test_so_are_a_folder_and_no_file(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="a folder: name the"):
         load_adapter(tmp_path)
-    with pytest.raises(ModelError, match="none.safetensors does not exist. Check the path"):
+    with pytest.raises(ModelError, match="does not exist"):
         load_adapter(tmp_path / "none.safetensors")
 
 
