@@ -175,7 +175,7 @@ def test_one_bad_object_costs_itself_alone_in_an_array_too(folder: Path) -> None
         ("metadata.csv", b"PK\x03\x04" + bytes(99), "in the program that made it and save"),
         ("metadata.csv", b"\xd0\xcf\x11\xe0" + bytes(99), "in the program that made it and save"),
         ("metadata.csv", "<html><table>", "in the program that made it and save"),
-        ("metadata.csv", gzip.compress(b"file_name"), "Unpack it"),
+        ("metadata.csv", gzip.compress(b"file_name", mtime=0), "Unpack it"),
         ("metadata.csv", b"PAR1" + bytes(99), "Call it metadata.parquet"),
         ("metadata.csv", json.dumps(RECORDS), "Call it metadata.jsonl"),
         ("metadata.jsonl", _lines(";"), "Call it metadata.csv"),
