@@ -35,7 +35,16 @@ def recovery_report(site_toml: Path, seen: int | None = None) -> str:
         f"A new ledger counts {len(done.inherited)} charges of the lost one, epsilon "
         f"{epsilon_text(spent)}, as spent.\nIts id, to be read out over the phone to the operator "
         f"and to every other site, who refuse this one until they have accepted it:\n\n"
-        f"    {done.head.ledger.hex()}"
+        f"    {done.head.ledger.hex()}{'' if seen is None else _to_be_confirmed(seen)}"
+    )
+
+
+def _to_be_confirmed(seen: int) -> str:
+    """The number was the coordinator's word: a smaller one would hide what was charged."""
+    return (
+        f"\n\nAsk each of them how many records of the old one it had seen (site accept-ledger "
+        f"prints it). If one says more than {seen}, type this again with the largest number, "
+        "before you serve."
     )
 
 

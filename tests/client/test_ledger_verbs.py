@@ -152,6 +152,27 @@ def test_a_successor_of_the_newest_copy_that_is_older_than_what_others_saw(tmp_p
         recover_ledger(settings)
 
 
+def test_a_number_that_was_too_small_is_made_good_by_the_true_one(tmp_path: Path) -> None:
+    """A coordinator may show a log that is older than what other sites have seen."""
+    hospital = HospitalFolder(tmp_path / "north")
+    hospital.spend(1)
+    copy = hospital.backup()
+    hospital.spend(2, 3, 4, 5)
+    lost = read_ledger(hospital.state.ledger)
+    hospital.put_back(copy, *LEDGER, MARKER)
+    for file in (hospital.state.patients, hospital.state.path / "patients.key"):
+        file.unlink(missing_ok=True)
+    settings, records = load_site(hospital.settings), lost.head().sequence + 1
+    present = read_ledger(hospital.state.ledger).head().sequence + 1
+    recover_ledger(settings, SeenByOthers(present + 1, CHARGE))
+    short = read_own_ledger(hospital.state, settings)
+    assert short is not None and spent_by(short) < spent_by(lost)
+    recover_ledger(settings, SeenByOthers(records, CHARGE))
+    whole = read_own_ledger(hospital.state, settings)
+    assert whole is not None and spent_by(whole) >= spent_by(lost)
+    assert (hospital.state.path / "lost-2" / "ledger.sqlite").exists()
+
+
 def test_a_successor_of_a_ledger_that_went_back_to_its_beginning(tmp_path: Path) -> None:
     """No attempt is in it: it must not pass for a successor that an earlier call has made."""
     hospital = HospitalFolder(tmp_path / "north")

@@ -1,4 +1,4 @@
-"""`craftsfl rounds accept-ledger`: the operator's half of what a site's recovery asks for."""
+"""A ledger that replaces a lost one, as it is typed: at the site, and at the operator's desk."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from server.run_name import RunName
 from server.store import Store
 from server.witness import StoredWitness
 from tests.client.hospital import write_study
+from tests.client.hospital_folder import LEDGER, MARKER, HospitalFolder
 from tests.client.masked import IDENTITIES, SIGNED
 from tests.client.studies import make_study
 
@@ -36,3 +37,20 @@ def test_the_operator_accepts_a_new_ledger_in_the_round_state(tmp_path: Path) ->
     assert "Before: 40 records of ledger" in done.output
     assert witness.known()[north] == Checkpoint(b"\3" * 16, 0, bytes(32))
     store.close()
+
+
+def test_a_number_from_the_coordinators_log_is_to_be_confirmed_by_the_others(
+    tmp_path: Path,
+) -> None:
+    hospital = HospitalFolder(tmp_path / "north")
+    hospital.spend(1)
+    copy = hospital.backup()
+    hospital.spend(2)
+    hospital.put_back(copy, *LEDGER, MARKER)
+    for file in (hospital.state.patients, hospital.state.path / "patients.key"):
+        file.unlink(missing_ok=True)
+    command = ["site", "recover-ledger", str(hospital.settings), "--others-have-seen", "99"]
+    assert CliRunner().invoke(app, command).exit_code != 0  # not without the only reason for it
+    done = CliRunner().invoke(app, [*command, "--no-copy-of-the-ledger-is-left"])
+    assert done.exit_code == 0, done.output
+    assert "If one says more than 99, type this again" in done.output
