@@ -67,8 +67,7 @@ class SiteChain:
         """
         known = self.current.steps
         # An agent that was restarted without its file: nothing is wrong with what it was sent.
-        first = min((found.step for found in sums if found.step > known), default=step)
-        if known + 1 < min(first, step):
+        if known + 1 < min((found.step for found in sums if found.step > known), default=step):
             raise MissingSums(known)
         try:
             chain = following(self.current, sums, self._study, self._roster)

@@ -10,6 +10,7 @@ import pytest
 
 from bench import plans, rehearsals
 from bench.plans import PLANS, JudgedPlan, PlanJudge, judged_rows
+from bench.rehearsals import mean_layout
 from craftsfl.planning.recovery import RecoveredShare, fitted
 from craftsfl.planning.rehearsed import load_rehearsals, shipped_rehearsals
 from craftsfl.rounds.planning import PlanOptions, plan_of
@@ -60,6 +61,23 @@ def test_a_row_compares_the_plan_with_what_was_trained(
     assert (row["sites"], row["patients"], row["parameters"]) == (12, 3000, 192)
     assert row["verdict"] == "most" and row["agrees"] is agrees
     assert count == {"plans": 1, "agree": int(agrees), "alike": int(agrees)}
+
+
+def test_an_adapter_is_the_mean_of_what_seeds_found() -> None:
+    one = shipped_rehearsals().layouts[0]
+    twice = one.model_copy(
+        update={
+            "norms": tuple(3 * norm for norm in one.norms),
+            "coherence": tuple((clip, 3 * g) for clip, g in one.coherence),
+            "reference": 3 * one.reference,
+        }
+    )
+    mean = mean_layout([one, twice])
+    assert mean.norms == pytest.approx([2 * norm for norm in one.norms], rel=0.005)
+    assert [clip for clip, _ in mean.coherence] == [clip for clip, _ in one.coherence]
+    found = [g for _, g in mean.coherence]
+    assert found == pytest.approx([2 * g for _, g in one.coherence], abs=1e-4)
+    assert mean.reference == pytest.approx(2 * one.reference, abs=1e-4)
 
 
 def test_a_rehearsal_agrees_where_it_cannot_tell_two_verdicts_apart() -> None:

@@ -130,6 +130,19 @@ def test_rates_follow_what_was_best_at_every_noise() -> None:
         assert found.rate(snr, 0.2, 40, 192) == pytest.approx(made.rate(snr, 0.2, 40, 192), rel=0.1)
 
 
+def test_a_rate_by_hand() -> None:
+    """a g T sqrt(P) = 50, share 4 / 13, root of 1 + 0.2 x 40 / 4, over 40 sqrt(192)."""
+    assert Recovery(3.0, 2.0, 0.05, 50.0, 0.2).rate(2.0, 0.2, 40, 192) == 0.0096
+
+
+def test_what_is_learnt_alone_is_said_to_be_the_most() -> None:
+    plans = [plan(patients) for patients in (10, 160, 1000)]
+    lessons = [found.alone.lesson for found in plans]
+    assert "nothing" in lessons and set(lessons) != {"nothing"}
+    for found, lesson in zip(plans, lessons, strict=True):
+        assert ("would learn at most" in verdict_words(found)) is (lesson != "nothing")
+
+
 def test_clips_at_the_small_end() -> None:
     assert SMALL.share_clipped(0.002) == pytest.approx(0.5)
     assert SMALL.small_clip() == 0.0002
